@@ -1,0 +1,72 @@
+# make run      start a mirror here;  LISTEN=0.0.0.0:5000, DATA=folder and CONFIG=file are optional
+# make demo     see it work, without Docker and without a network
+# make test     everything that must hold: format, lint, types, import rules, tests
+# make lint     the first four of them;  make format  mends what can be mended
+# make bench    measure it beside its peers
+# make clean    remove .venv and caches (never data)
+
+SHELL := /bin/sh
+MAKEFLAGS += --no-print-directory
+BIN := .venv/bin
+RUNS := .venv/.runs
+TESTS := .venv/.tests
+SETTINGS := pyproject.toml constraints.txt tools/venv
+
+LISTEN ?=
+DATA ?=
+CONFIG ?=
+PYTEST ?=
+
+space := $(subst ,, )
+comma := ,
+flags = $(if $(CONFIG),--config '$(CONFIG)') $(if $(DATA),--data '$(DATA)') \
+	$(foreach address,$(subst $(comma),$(space),$(LISTEN)),--listen '$(address)')
+
+.PHONY: run demo test lint format bench coverage clean help
+.DEFAULT_GOAL := help
+
+help:
+	@sed -n 's/^# //p' Makefile
+
+run: $(RUNS)
+	@exec $(BIN)/mirror serve $(flags)
+
+demo: $(RUNS)
+	@exec $(BIN)/python -m benchmarks.demo
+
+test: lint packages
+	@$(BIN)/coverage run -m pytest $(PYTEST)
+
+lint: $(TESTS)
+	@$(BIN)/ruff format --check --quiet . || { echo 'type: make format' >&2; exit 1; }
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+format: $(TESTS)
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+# Debian's real clients and registry: installed as root, else the tests say which of them are missing.
+.PHONY: packages
+packages: $(TESTS)
+	@if [ "$$(id -u)" = 0 ]; then $(BIN)/python -m tests.support.packages; \
+	else $(BIN)/python -m tests.support.packages || echo 'tests with real clients need these packages' >&2; fi
+
+bench: $(TESTS)
+	@if [ "$$(id -u)" = 0 ]; then $(BIN)/python -m tests.support.packages --benchmarks; fi
+	@exec $(BIN)/python -m benchmarks
+
+coverage:
+	@$(BIN)/coverage report --show-missing --skip-covered
+
+$(RUNS): $(SETTINGS)
+	@tools/venv
+	@touch $@
+
+$(TESTS): $(SETTINGS)
+	@tools/venv test
+	@touch $(RUNS) $@
+
+clean:
+	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage*

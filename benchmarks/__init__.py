@@ -1,0 +1,1 @@
+"""Measurements beside peers (`python -m benchmarks`) and the demonstration (`python -m benchmarks.demo`)."""

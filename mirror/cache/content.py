@@ -1,0 +1,151 @@
+"""Open what may be seen: a blob at rest, one that is flying, one that has to be fetched (design.md §5, "GET blob")."""
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from enum import StrEnum
+
+from mirror.cache.flight import Flight
+from mirror.cache.flights import Flights
+from mirror.cache.proofs import Proofs, proof_of
+from mirror.cache.readers import through
+from mirror.cache.rights import Principal
+from mirror.clock import Clock
+from mirror.errors import BlobUnknown, UpstreamGone
+from mirror.oci.digest import Digest
+from mirror.oci.names import Repository
+from mirror.store.protocols import BlobReader, BlobStore, Holding, Links
+from mirror.upstream.protocols import Source
+
+
+class Cache(StrEnum):
+    """How an answer came to be: the `Mirror-Cache` header."""
+
+    HIT = "hit"
+    MISS = "miss"
+    STALE = "stale"
+    REVALIDATED = "revalidated"
+
+
+class Blob:
+    """An open blob: its size is known, and its bytes can be read for as long as it is open."""
+
+    def __init__(
+        self, size: int, cache: Cache, *, held: BlobReader | None = None, flight: Flight | None = None
+    ) -> None:
+        self.size = size
+        self.cache = cache
+        self._held = held
+        self._flight = flight
+
+    @asynccontextmanager
+    async def reader(self, repository: Repository, start: int, end: int) -> AsyncIterator[BlobReader]:
+        """Bytes from `start` to `end` (exclusive).
+
+        A range that begins beyond what a flight has reached goes straight through from upstream, while the flight
+        goes on: lazy pullers read the tail first.
+        """
+        if self._held is not None:
+            yield self._held
+        elif self._flight is not None and start <= self._flight.available:
+            async with self._flight.follow(repository) as follower:
+                yield follower
+        elif self._flight is not None:
+            flight = self._flight
+            async with through(flight.source, repository, flight.digest, self.size, start, end) as passing:
+                yield passing
+
+
+class Content:
+    """Blobs, for whoever may see them."""
+
+    def __init__(self, *, store: BlobStore, catalog: Links, flights: Flights, proofs: Proofs, clock: Clock) -> None:
+        self._store = store
+        self._catalog = catalog
+        self._flights = flights
+        self._proofs = proofs
+        self._clock = clock
+
+    @asynccontextmanager
+    async def open(
+        self, principal: Principal, repository: Repository, digest: Digest, client: str
+    ) -> AsyncIterator[Blob]:
+        """The blob, if this principal may see it under this repository: held, or from upstream.
+
+        `client` answers for a download that this begins. Raises `BlobUnknown` where his registry says that there is
+        none, an `UpstreamNoAnswer` or `Offline` where that cannot be known.
+        """
+        trusted = self._proofs.trusted(principal, repository)
+        async with AsyncExitStack() as stack:
+            yield await self._open_held(stack, repository, digest, trusted=trusted) or await self._fetch(
+                stack, repository, digest, client, trusted=trusted
+            )
+
+    async def stat(self, principal: Principal, repository: Repository, digest: Digest) -> tuple[int | None, Cache]:
+        """What a HEAD tells: the size (None: upstream has it and does not say). Downloads nothing. Raises as `open`."""
+        trusted = self._proofs.trusted(principal, repository)
+        holding = await self._visible(repository, digest, trusted=trusted)
+        if holding is not None:
+            return holding.size, Cache.HIT
+
+        async def ask(source: Source) -> int | None:
+            return await source.size(repository, digest)
+
+        sources = await self._proofs.sources(repository, trusted=trusted)
+        try:
+            size, _ = await self._proofs.first(sources, repository, digest, ask)
+        except UpstreamGone as error:
+            raise BlobUnknown(f"blob {digest} is not known in {repository}") from error
+        return size if size is not None else await self._catalog.expected_size(digest), Cache.MISS
+
+    async def _visible(self, repository: Repository, digest: Digest, *, trusted: bool) -> Holding | None:
+        """What is held, once the right to it is established: by its link, by being public, or by one HEAD to a
+        registry that supplied the bytes. Another registry's yes proves nothing."""
+        holding = await self._catalog.holding(repository, digest, is_manifest=False)
+        if holding is None:
+            return None
+        if await self._proofs.blob_visible(holding, repository, trusted=trusted):
+            return holding
+        if repository.registry not in holding.suppliers:
+            return None
+
+        async def ask(source: Source) -> int | None:
+            return await source.size(repository, digest)
+
+        sources = await self._proofs.sources(repository, trusted=trusted)
+        try:
+            _, source = await self._proofs.first(sources, repository, digest, ask)
+        except UpstreamGone as error:
+            raise BlobUnknown(f"blob {digest} is not known in {repository}") from error
+        linked = await self._catalog.link(repository, digest, proof_of(source), self._clock.wall(), is_manifest=False)
+        return holding if linked else None
+
+    async def _open_held(
+        self, stack: AsyncExitStack, repository: Repository, digest: Digest, *, trusted: bool
+    ) -> Blob | None:
+        holding = await self._visible(repository, digest, trusted=trusted)
+        if holding is None:
+            return None
+        try:
+            reader = await stack.enter_async_context(self._store.open(digest, holding.location, holding.size))
+        except BlobUnknown:
+            await self._catalog.quarantine(digest)  # missing or cut: never served again, fetched anew
+            return None
+        return Blob(holding.size, Cache.HIT, held=reader)
+
+    async def _fetch(
+        self, stack: AsyncExitStack, repository: Repository, digest: Digest, client: str, *, trusted: bool
+    ) -> Blob:
+        async def ask(source: Source) -> Flight | None:
+            return await self._flights.join(digest, source, repository, client)
+
+        sources = await self._proofs.sources(repository, trusted=trusted)
+        try:
+            flight, _ = await self._proofs.first(sources, repository, digest, ask)
+        except UpstreamGone as error:
+            raise BlobUnknown(f"blob {digest} is not known in {repository}") from error
+        if flight is None or flight.size is None:  # it landed while the right was being asked for
+            blob = await self._open_held(stack, repository, digest, trusted=trusted)
+            if blob is None:
+                raise BlobUnknown(f"blob {digest} is not known in {repository}")
+            return blob
+        return Blob(flight.size, Cache.MISS, flight=flight)

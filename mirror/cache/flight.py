@@ -1,0 +1,400 @@
+"""One download of one digest from one source; any number of readers follow it (design.md §5, "GET blob").
+
+A flight's task belongs to the application: clients that leave cancel nothing. Its states:
+
+    opening ──► flying ──► verified ──► landed            stored, linked, gone from the table
+       │           ├─────► unstored                       the disk cannot take it: readers go on by themselves
+       └───────────┴─────► failed                         every reader's connection is aborted
+
+Failure is a state, not an event: whoever starts to wait afterwards sees it too. The last bytes are withheld until
+the digest is verified, so that wrong bytes never make a whole blob.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from enum import Enum
+from typing import Protocol
+
+from mirror.cache.readers import FlightReader, skipping
+from mirror.clock import Clock
+from mirror.errors import (
+    DigestInvalid,
+    MirrorError,
+    NoRoom,
+    StoreFailed,
+    UpstreamDigestMismatch,
+    UpstreamError,
+    UpstreamGone,
+    UpstreamInvalid,
+    UpstreamUnreachable,
+)
+from mirror.oci.digest import Digest
+from mirror.oci.names import Repository
+from mirror.store.protocols import BlobStore, Hash, Ingest, Links, Partial, Partials, Proof
+from mirror.upstream.protocols import Download, Source
+
+log = logging.getLogger(__name__)
+
+SMALL = 256 * 1024  # a blob up to this size is withheld whole anyway: verified in memory, answered from there
+WITHHELD = 64 * 1024  # of a larger one, this much waits for the digest
+PATIENCE = 120.0  # seconds without progress after which a broken download is given up
+ANSWER_WITHIN = 25.0  # seconds until a size or a refusal; containerd gives up after 30
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 5.0
+
+
+class State(Enum):
+    OPENING = "opening"
+    FLYING = "flying"
+    VERIFIED = "verified"
+    LANDED = "landed"
+    UNSTORED = "unstored"
+    FAILED = "failed"
+
+
+class Catalog(Links, Partials, Protocol):
+    """The parts of the catalog that a flight writes."""
+
+
+class Owner(Protocol):
+    """Who keeps the table of flights."""
+
+    def ended(self, flight: "Flight", /) -> None: ...
+    def unattended(self, flight: "Flight", /) -> None: ...
+
+
+class Flight:
+    """One download. `proven` are the repositories for which its source answered 2xx: all are linked at the end."""
+
+    def __init__(
+        self,
+        digest: Digest,
+        source: Source,
+        repository: Repository,
+        client: str,
+        *,
+        store: BlobStore,
+        catalog: Catalog,
+        clock: Clock,
+        owner: Owner,
+    ) -> None:
+        self.digest = digest
+        self.source = source
+        self.client = client
+        self.proven: list[Repository] = [repository]
+        self.size: int | None = None
+        self.available = 0  # bytes that readers may take, the withheld ones not counted off
+        self.memory: bytes | None = None  # a small blob, once verified
+        self.ingest: Ingest | None = None
+        self.state = State.OPENING
+        self.error: MirrorError | None = None
+        self.readers = 0
+        self.task: asyncio.Task[None] | None = None
+        self._small = bytearray()
+        self._hash: Hash | None = None
+        self._store = store
+        self._catalog = catalog
+        self._clock = clock
+        self._owner = owner
+        self._waiting: list[asyncio.Future[None]] = []
+
+    # --- for those who ask ---------------------------------------------------------------------------------
+
+    @property
+    def proof(self) -> Proof:
+        return Proof.ANONYMOUS if self.source.key[1] else Proof.CREDENTIALS
+
+    @property
+    def joinable(self) -> bool:
+        """Whether a repository may still be added to `proven`."""
+        return self.state in (State.OPENING, State.FLYING, State.VERIFIED)
+
+    def stop(self, reason: str) -> None:
+        """End it from outside; what is staged is kept for a later flight."""
+        log.info("download of %s stopped: %s", self.digest, reason)
+        if self.task is not None:
+            self.task.cancel()
+
+    async def start(self) -> int:
+        """The blob's size. Returns before any byte is there; raises upstream's refusal, or why there is no answer."""
+        try:
+            async with asyncio.timeout(ANSWER_WITHIN):
+                while self.size is None:
+                    await self.changed()
+        except TimeoutError:
+            registry = self.source.key[0]
+            raise UpstreamUnreachable(
+                f"{registry} gave no answer within {ANSWER_WITHIN:.0f} s", registry=registry
+            ) from None
+        return self.size
+
+    async def changed(self) -> None:
+        """Wait for the next change. Raises at once, and whenever it happens, if the flight failed."""
+        if self.error is not None:
+            raise self.error
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(waiter)
+        await waiter
+        if self.error is not None:
+            raise self.error
+
+    @property
+    def unstored(self) -> bool:
+        return self.state is State.UNSTORED
+
+    def releasable(self, size: int) -> int:
+        """Up to where bytes may be sent now."""
+        if self.state in (State.VERIFIED, State.LANDED):
+            return size
+        if self.state is State.UNSTORED:
+            return self.available  # what is missing is withheld by whoever fetches it
+        return min(self.available, max(0, size - WITHHELD))
+
+    def unstored_hash(self) -> Hash:
+        """The hash over the `available` bytes of an unstored flight: where its readers go on."""
+        return self.digest.hasher() if self._hash is None else self._hash.copy()
+
+    @asynccontextmanager
+    async def follow(self, repository: Repository) -> AsyncIterator[FlightReader]:
+        """A reader of this flight for a repository that is proven."""
+        if self.size is None:
+            raise RuntimeError("start() comes first")
+        reader = FlightReader(self, repository, self.size)
+        self.readers += 1
+        try:
+            yield reader
+        finally:
+            self.readers -= 1
+            await reader.close()
+            if not self.readers:
+                if self.unstored:
+                    await self._drop_staging()
+                elif self.joinable:
+                    self._owner.unattended(self)
+
+    # --- the flight ----------------------------------------------------------------------------------------
+
+    async def fly(self) -> None:
+        """Download, verify, publish, link. Ends in one of the last three states; raises nothing but cancellation."""
+        try:
+            await self._download()
+        except asyncio.CancelledError:
+            await self._fail(UpstreamUnreachable("the download was stopped", registry=self.source.key[0]), keep=True)
+            raise
+        except StoreFailed as error:
+            await self._give_up_storing(error)
+            return
+        except UpstreamDigestMismatch as error:
+            log.warning("%s from %s: %s", self.digest, self.source.key[0], error.message)
+            await self._fail(error, keep=False)
+            return
+        except MirrorError as error:
+            await self._fail(error, keep=True)
+            return
+        except Exception as error:
+            log.exception("download of %s broke", self.digest)
+            await self._fail(UpstreamInvalid(f"internal: {error!r}", registry=self.source.key[0]), keep=False)
+            return
+        await self._land()
+
+    async def _download(self) -> None:
+        """Fetch until all bytes are verified, resuming where a connection broke."""
+        self.ingest = await self._resumed()
+        pause, patience = _FIRST_PAUSE, self._clock.monotonic() + PATIENCE
+        while True:
+            reached = self._reached
+            try:
+                async with self.source.open(self.proven[0], self.digest, reached) as download:
+                    await self._opened(download)
+                    if await self._pump(download):
+                        return
+                raise UpstreamInvalid("the body ended early", registry=self.source.key[0])
+            except UpstreamDigestMismatch:
+                raise
+            except UpstreamError as error:
+                if self.size is None:
+                    raise  # nothing was promised to anybody: let the caller ask elsewhere
+                if self._reached > reached:
+                    pause, patience = _FIRST_PAUSE, self._clock.monotonic() + PATIENCE
+                if self._clock.monotonic() >= patience:
+                    raise
+                log.info("%s from %s broke at %d: %s", self.digest, self.source.key[0], self._reached, error.message)
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, _LONGEST_PAUSE)
+
+    @property
+    def _reached(self) -> int:
+        return self.ingest.offset if self.ingest is not None else len(self._small)
+
+    async def _resumed(self) -> Ingest | None:
+        """What an earlier flight of the same source left in staging."""
+        registry, anonymous = self.source.key
+        partial = await self._catalog.partial(self.digest, registry, anonymous=anonymous)
+        if partial is None:
+            return None
+        try:
+            ingest = await self._store.resume(partial.id, self._written, algorithm=self.digest.algorithm)
+        except StoreFailed:
+            ingest = None
+        if ingest is None:
+            await self._catalog.end_partial(partial.id)
+            return None
+        return ingest
+
+    async def _opened(self, download: Download) -> None:
+        size = download.size
+        if size is None and self.size is None:
+            size = await self._catalog.expected_size(self.digest)
+        if self.size is None and size is not None:
+            if self.ingest is not None:
+                self.available = self.ingest.written
+            self.size = size
+            self.state = State.FLYING
+            self._wake()
+        elif self.size is not None and download.size not in (None, self.size):
+            # a URL that now serves something else: the digest cannot come out right any more
+            raise UpstreamInvalid(
+                f"the size changed from {self.size} to {download.size} bytes", registry=self.source.key[0]
+            )
+
+    async def _pump(self, download: Download) -> bool:
+        """Take one connection's bytes. True when everything is there and verified."""
+        small = self.size is not None and self.size <= SMALL and self.ingest is None
+        ingest = None if small else self.ingest or await self._begin()
+        async for chunk in skipping(download.chunks, self._reached - download.offset):
+            if ingest is None:
+                self._small += chunk
+            else:
+                await ingest.write(chunk)
+            if self.size is not None and self._reached > self.size:
+                raise self._mismatch()
+        if self.size is not None and self._reached < self.size:
+            return False
+        if ingest is None:
+            self._verify_small(bytes(self._small))
+        else:
+            await self._verify(ingest)
+        return True
+
+    def _verify_small(self, data: bytes) -> None:
+        if Digest.of(data, self.digest.algorithm) != self.digest:
+            raise self._mismatch()
+        self.memory = data
+        self._small.clear()
+        self.available = len(data)
+        self.state = State.VERIFIED
+        self._wake()
+
+    async def _verify(self, ingest: Ingest) -> None:
+        try:
+            await ingest.verify(self.digest)
+        except DigestInvalid:
+            raise self._mismatch() from None
+        self.size = ingest.offset
+        self.available = ingest.offset
+        self.state = State.VERIFIED
+        self._wake()
+
+    async def _begin(self) -> Ingest:
+        ingest = self.ingest = await self._store.begin(self._written, algorithm=self.digest.algorithm)
+        registry, anonymous = self.source.key
+        partial = Partial(ingest.id, self.digest, registry, anonymous, self._clock.wall())
+        try:
+            await self._catalog.begin_partial(partial)
+        except StoreFailed as error:
+            log.debug("not resumable after a restart: %s", error.message)
+        return ingest
+
+    def _written(self, written: int) -> None:
+        if self.state is State.FLYING:
+            self.available = written
+            self._wake()
+
+    async def _land(self) -> None:
+        """Publish and link: everybody proven, also those who prove themselves meanwhile."""
+        try:
+            if self.memory is not None:
+                location = await self._store.put(self.memory, self.digest)
+            else:
+                location = await self._store.publish(self._staged(), self.digest)
+            await self._link_all(location)
+        except MirrorError as error:
+            # its readers have verified bytes and go on; only the next asker downloads again
+            log.warning("%s was delivered but not kept: %s", self.digest, error.message)
+        self.state = State.LANDED  # no await since the last look at `proven`: nobody proven is left out
+        self._owner.ended(self)
+        self._wake()
+        await self._forget()
+
+    def _staged(self) -> Ingest:
+        if self.ingest is None:
+            raise RuntimeError("a verified flight has its bytes in memory or in staging")
+        return self.ingest
+
+    async def _link_all(self, location: str) -> None:
+        size = self.size or 0
+        linked = 0
+        while linked < len(self.proven):
+            batch = self.proven[linked:]
+            linked += len(batch)
+            at = self._clock.wall()
+            await self._catalog.hold(self.digest, size, location, [(each, self.proof) for each in batch], at)
+
+    async def _forget(self) -> None:
+        if self.ingest is None:
+            return
+        try:
+            await self._catalog.end_partial(self.ingest.id)
+        except StoreFailed as error:
+            log.debug("%s: its staging record stays until it is cleaned: %s", self.digest, error.message)
+
+    async def _fail(self, error: MirrorError, *, keep: bool) -> None:
+        """Every reader is told; `keep` leaves the bytes for a later flight of the same source to resume."""
+        self.state = State.FAILED
+        self.error = error
+        self._owner.ended(self)
+        self._wake()
+        if self.ingest is None:
+            return
+        if keep and self.ingest.offset > SMALL and not isinstance(error, UpstreamGone):
+            await self.ingest.suspend()
+        else:
+            await self.ingest.abort()
+            await self._forget()
+
+    async def _give_up_storing(self, error: StoreFailed) -> None:
+        """The disk cannot take it: each reader goes on from upstream by itself, verifying as it goes."""
+        if self.size is None:
+            self.size = await self._catalog.expected_size(self.digest)
+        if self.size is None:
+            await self._fail(error, keep=False)
+            return
+        full = "the disk is full" if isinstance(error, NoRoom) else error.message
+        log.warning("%s streams through uncached: %s", self.digest, full)
+        if self.ingest is not None:
+            self._hash = await self.ingest.hash_state()
+        self.available = self.ingest.written if self.ingest is not None else 0
+        self.state = State.UNSTORED
+        self._owner.ended(self)
+        self._wake()
+        await self._forget()
+        if not self.readers:
+            await self._drop_staging()
+
+    async def _drop_staging(self) -> None:
+        """Nobody reads the staged part of an unstored flight any more; a late reader goes through from the start."""
+        ingest, self.ingest, self._hash = self.ingest, None, None
+        self.available = 0
+        if ingest is not None:
+            await ingest.abort()
+
+    def _mismatch(self) -> UpstreamDigestMismatch:
+        registry = self.source.key[0]
+        return UpstreamDigestMismatch(f"{registry} sent bytes that are not {self.digest}", registry=registry)
+
+    def _wake(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for waiter in waiting:
+            if not waiter.done():
+                waiter.set_result(None)

@@ -1,0 +1,102 @@
+"""All flights of the mirror: who may join which, and what becomes of those that nobody waits for.
+
+Flights are keyed by (digest, source): a half-finished download goes on only from the source that began it, and
+feeds another repository only after that source answered 2xx for it (design.md §4).
+"""
+
+import asyncio
+import logging
+
+from mirror.cache.flight import Catalog, Flight
+from mirror.clock import Clock
+from mirror.oci.digest import Digest
+from mirror.oci.names import Repository
+from mirror.store.protocols import BlobStore
+from mirror.tasks import Tasks
+from mirror.upstream.protocols import Source
+
+log = logging.getLogger(__name__)
+
+UNATTENDED = 16  # flights without a reader that one client may leave behind …
+UNATTENDED_BYTES = 32 * 1024**3  # … and how many bytes these may still have to fetch
+LEAST_RATE = 16 * 1024  # bytes a second that a flight without a reader must make, …
+WATCH_EVERY = 30.0  # … looked at this often, in seconds
+
+
+class Flights:
+    """Flights under way. `shared` counts readers that joined a flight somebody else had begun."""
+
+    def __init__(self, *, store: BlobStore, catalog: Catalog, tasks: Tasks, clock: Clock) -> None:
+        self.shared = 0
+        self._store = store
+        self._catalog = catalog
+        self._tasks = tasks
+        self._clock = clock
+        self._flights: dict[tuple[Digest, tuple[str, bool]], Flight] = {}
+
+    def __len__(self) -> int:
+        return len(self._flights)
+
+    def flying(self, digest: Digest, source: Source) -> Flight | None:
+        """The flight of this digest from this source, if there is one."""
+        return self._flights.get((digest, source.key))
+
+    async def join(self, digest: Digest, source: Source, repository: Repository, client: str) -> Flight | None:
+        """A flight that may feed `repository`, started: its size is known. `client` answers for it if it is new.
+
+        None if it landed while the right was being asked for: the repository is linked then, look again.
+        Raises upstream's refusal, or why there is no answer.
+        """
+        flight = self._flights.get((digest, source.key))
+        if flight is None:
+            flight = self._launch(digest, source, repository, client)
+        else:
+            self.shared += 1
+            if repository not in flight.proven and not await self._prove(flight, repository):
+                return None
+        await flight.start()
+        return flight
+
+    async def watch(self) -> None:
+        """Stop flights without a reader that make no way. Runs until it is cancelled."""
+        reached: dict[Flight, int] = {}
+        while True:
+            await asyncio.sleep(WATCH_EVERY)
+            now = {flight: flight.available for flight in self._flights.values() if not flight.readers}
+            for flight, available in now.items():
+                if flight in reached and available - reached[flight] < LEAST_RATE * WATCH_EVERY:
+                    flight.stop("nobody waits for it and it makes no way")
+            reached = now
+
+    async def _prove(self, flight: Flight, repository: Repository) -> bool:
+        """Ask the flight's own source about another repository; False if it landed meanwhile (then it is linked)."""
+        await flight.source.size(repository, flight.digest)
+        if flight.joinable:
+            if repository not in flight.proven:
+                flight.proven.append(repository)
+            return True
+        await self._catalog.link(repository, flight.digest, flight.proof, self._clock.wall(), is_manifest=False)
+        return False
+
+    def _launch(self, digest: Digest, source: Source, repository: Repository, client: str) -> Flight:
+        flight = Flight(
+            digest, source, repository, client, store=self._store, catalog=self._catalog, clock=self._clock, owner=self
+        )
+        self._flights[digest, source.key] = flight
+        flight.task = self._tasks.spawn(f"flight {digest.short}", flight.fly())
+        return flight
+
+    # --- what a flight tells its owner -----------------------------------------------------------------------
+
+    def ended(self, flight: Flight) -> None:
+        """It can be joined no more."""
+        key = (flight.digest, flight.source.key)
+        if self._flights.get(key) is flight:
+            del self._flights[key]
+
+    def unattended(self, flight: Flight) -> None:
+        """Its last reader left. It goes on, unless its client has left too much behind already."""
+        left = [each for each in self._flights.values() if not each.readers and each.client == flight.client]
+        missing = sum((each.size or 0) - each.available for each in left)
+        if len(left) > UNATTENDED or missing > UNATTENDED_BYTES:
+            flight.stop("its client left too many downloads behind")

@@ -1,0 +1,243 @@
+"""Manifests by digest: from memory, from the store, from upstream (design.md §4 and §5).
+
+By digest a manifest is served only where it is linked, else after one HEAD of that very repository, so that
+`library/nginx@sha256:…` vouches for where it came from. Once linked, it is never asked for again.
+"""
+
+import asyncio
+import logging
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from mirror.cache.content import Cache
+from mirror.cache.memory import Recent
+from mirror.cache.policy import Policy
+from mirror.cache.proofs import Proofs, proof_of
+from mirror.cache.rights import Principal
+from mirror.clock import Clock
+from mirror.errors import (
+    BlobUnknown,
+    DigestInvalid,
+    ManifestInvalid,
+    ManifestTooLarge,
+    ManifestUnknown,
+    StoreFailed,
+    UpstreamDigestMismatch,
+    UpstreamError,
+    UpstreamGone,
+    UpstreamInvalid,
+)
+from mirror.oci.digest import Digest
+from mirror.oci.manifest import Manifest
+from mirror.oci.names import Reference, Repository
+from mirror.store import protocols as store
+from mirror.store.protocols import BlobStore, Link, Proof
+from mirror.tasks import Tasks
+from mirror.upstream.protocols import Fetched, Source
+
+log = logging.getLogger(__name__)
+
+_MEMORY_BYTES = 64 * 1024 * 1024
+_ENTRY_BYTES = 1024  # what an entry costs beside its raw bytes
+
+
+class Catalog(store.Links, store.Manifests, Protocol):
+    """The parts of the catalog that manifests use."""
+
+
+@dataclass(slots=True)
+class Kept:
+    """A manifest as one repository has it. `rendered` is room for whoever serves it to keep its headers ready."""
+
+    manifest: Manifest
+    link: Link
+    rendered: dict[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What is served, and how it came to be. `warning` is our own ASCII text for a `Warning: 299` header."""
+
+    kept: Kept
+    cache: Cache
+    warning: str | None = None
+
+
+class Manifests:
+    """Manifests, for whoever may see them."""
+
+    def __init__(
+        self, *, store: BlobStore, catalog: Catalog, proofs: Proofs, policy: Policy, tasks: Tasks, clock: Clock
+    ) -> None:
+        self._store = store
+        self._catalog = catalog
+        self._proofs = proofs
+        self._policy = policy
+        self._tasks = tasks
+        self._clock = clock
+        self._recent: Recent[tuple[Repository, Digest], Kept] = Recent(
+            _MEMORY_BYTES, lambda kept: len(kept.manifest.raw) + _ENTRY_BYTES
+        )
+        self._asking: dict[tuple[Repository, Digest, bool], asyncio.Task[Kept]] = {}
+
+    # --- by digest -------------------------------------------------------------------------------------------
+
+    def remembered(self, principal: Principal, repository: Repository, digest: Digest) -> Answer | None:
+        """What can be answered without waiting for anything."""
+        kept = self._recent.get((repository, digest))
+        if kept is None or not self._sees(kept, principal, repository):
+            return None
+        return Answer(kept, Cache.HIT)
+
+    async def by_digest(self, principal: Principal, repository: Repository, digest: Digest) -> Answer:
+        """Raises `ManifestUnknown` where his registry says that there is none, an `UpstreamNoAnswer` or `Offline`
+        where that cannot be known."""
+        answer = self.remembered(principal, repository, digest)
+        if answer is not None:
+            return answer
+        trusted = self._proofs.trusted(principal, repository)
+        kept = await self.held(repository, digest)
+        if kept is not None and self._proofs.visible(kept.link, trusted=trusted):
+            return Answer(kept, Cache.HIT)
+        key = (repository, digest, trusted)
+        task = self._asking.get(key)
+        if task is None:
+            task = self._tasks.spawn(f"manifest {digest.short}", self._establish(repository, digest, trusted=trusted))
+            self._asking[key] = task
+            task.add_done_callback(lambda _: self._asking.pop(key, None))
+        try:
+            return Answer(await asyncio.shield(task), Cache.MISS)
+        except UpstreamGone as error:
+            raise ManifestUnknown(f"manifest {digest} is not known in {repository}") from error
+
+    async def held(self, repository: Repository, digest: Digest) -> Kept | None:
+        """The manifest as this repository holds it, from memory or from the store, whoever may see it; None where
+        it is not linked here or its bytes are rotten."""
+        kept = self._recent.get((repository, digest))
+        if kept is not None:
+            return kept
+        generation = self._recent.generation
+        holding = await self._catalog.holding(repository, digest, is_manifest=True)
+        if holding is None or holding.link is None:
+            return None
+        manifest = await self._read(digest, holding)
+        if manifest is None:
+            return None
+        kept = Kept(manifest, holding.link)
+        if self._recent.generation == generation:
+            self._recent.put((repository, digest), kept)
+        return kept
+
+    def _sees(self, kept: Kept, principal: Principal, repository: Repository) -> bool:
+        link = kept.link
+        if link.anonymous_at is not None or link.pushed_at is not None:
+            return True
+        return self._proofs.visible(link, trusted=self._proofs.trusted(principal, repository))
+
+    async def _read(self, digest: Digest, holding: store.Holding) -> Manifest | None:
+        try:
+            raw = await self._store.read(digest, holding.location, holding.size)
+        except BlobUnknown:
+            await self._catalog.quarantine(digest)
+            return None
+        media_type = await self._catalog.manifest_type(digest)
+        return Manifest.parse(raw, declared=media_type, digest=digest)
+
+    async def _establish(self, repository: Repository, digest: Digest, *, trusted: bool) -> Kept:
+        """Ask for it under this repository: one HEAD where its registry supplied the bytes held, else a GET."""
+        reference = Reference(repository, None, digest)
+        sources = await self._proofs.sources(repository, trusted=trusted)
+        holding = await self._catalog.holding(repository, digest, is_manifest=True)
+        vouched = holding is not None and (holding.public or repository.registry in holding.suppliers)
+
+        async def ask(source: Source) -> tuple[Manifest, bool]:
+            if vouched and holding is not None and await source.head(reference) is not None:
+                manifest = await self._read(digest, holding)
+                if manifest is not None:
+                    return manifest, True
+            return await self._obtain(source, reference), False
+
+        (manifest, is_held), source = await self._proofs.first(sources, repository, digest, ask)
+        if not is_held:
+            return await self.keep(repository, manifest, proof_of(source))
+        link = holding.link if holding is not None and holding.link is not None else Link()
+        return await self.confirm(repository, Kept(manifest, link), proof_of(source))
+
+    async def _obtain(self, source: Source, reference: Reference) -> Manifest:
+        """A manifest that is new to this repository: proven by `source`, fetched on whoever's limit it goes."""
+        payers = self._proofs.payers(reference.repository, source)
+        if len(payers) > 1 and await source.head(reference) is None:
+            payers = [source]  # no proof by HEAD: then by the answer itself
+        return await self.fetch(payers, reference)
+
+    # --- for tags --------------------------------------------------------------------------------------------
+
+    async def vouched(self, repository: Repository, digest: Digest) -> Manifest | None:
+        """The bytes, if they are held and this repository's registry, which has just named them, supplied them or
+        they are public: then no GET is spent on them."""
+        holding = await self._catalog.holding(repository, digest, is_manifest=True)
+        if holding is None or not (holding.public or repository.registry in holding.suppliers):
+            return None
+        return await self._read(digest, holding)
+
+    async def fetch(self, payers: list[Source], reference: Reference) -> Manifest:
+        """Get it from the first of `payers` that answers; verified where the reference is a digest.
+
+        Raises what the last of them raised.
+        """
+        for payer in payers[:-1]:
+            try:
+                return parsed(await payer.manifest(reference), reference, payer)
+            except UpstreamError as error:
+                log.info("%s without its credentials: %s", reference, error.message)
+        return parsed(await payers[-1].manifest(reference), reference, payers[-1])
+
+    async def keep(self, repository: Repository, manifest: Manifest, proof: Proof) -> Kept:
+        """Store and link it. Where the disk refuses it is kept in memory only, and served all the same."""
+        at = self._clock.wall()
+        digest = manifest.descriptor.digest
+        known = await self.held(repository, digest)
+        try:
+            location = await self._store.put(manifest.raw, digest)
+            await self._catalog.hold_manifest(repository, manifest, location, proof, at)
+        except StoreFailed as error:
+            log.warning("manifest %s of %s is served but not kept: %s", digest, repository, error.message)
+        return self._remember(repository, manifest, known.link if known is not None else Link(), proof, at)
+
+    async def confirm(self, repository: Repository, kept: Kept, proof: Proof) -> Kept:
+        """Its registry named it once more: the link gets this proof, now."""
+        if proof is Proof.ANONYMOUS and kept.link.anonymous_at is not None:
+            return kept
+        at = self._clock.wall()
+        try:
+            await self._catalog.link(repository, kept.manifest.descriptor.digest, proof, at, is_manifest=True)
+        except StoreFailed as error:
+            log.warning("the proof for %s is not written down: %s", repository, error.message)
+        return self._remember(repository, kept.manifest, kept.link, proof, at)
+
+    def _remember(self, repository: Repository, manifest: Manifest, link: Link, proof: Proof, at: float) -> Kept:
+        kept = Kept(
+            manifest,
+            Link(
+                at if proof is Proof.ANONYMOUS else link.anonymous_at,
+                at if proof is Proof.CREDENTIALS else link.credentials_at,
+                at if proof is Proof.PUSHED else link.pushed_at,
+            ),
+        )
+        self._recent.put((repository, manifest.descriptor.digest), kept)
+        return kept
+
+
+def parsed(fetched: Fetched, reference: Reference, source: Source) -> Manifest:
+    """What came, verified against the reference's digest; never against the header, which is not trusted."""
+    registry = source.key[0]
+    try:
+        return Manifest.parse(fetched.raw, declared=fetched.media_type, digest=reference.digest)
+    except DigestInvalid:
+        raise UpstreamDigestMismatch(
+            f"{registry} sent bytes for {reference} that are not what the digest names", registry=registry
+        ) from None
+    except (ManifestInvalid, ManifestTooLarge) as error:
+        raise UpstreamInvalid(
+            f"{registry} sent no manifest for {reference}: {error.message}", registry=registry
+        ) from None

@@ -1,0 +1,36 @@
+"""What the cache needs to know of the configuration, registry by registry."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class RegistryPolicy:
+    """How tags of one registry age. `tag_ttl` in seconds."""
+
+    tag_ttl: float = 60.0
+    immutable_tags: tuple[re.Pattern[str], ...] = ()
+
+    def immutable(self, tag: str) -> bool:
+        return any(pattern.search(tag) for pattern in self.immutable_tags)
+
+
+@dataclass(slots=True)
+class Policy:
+    """How the whole mirror behaves. `offline` is the one thing that changes while it runs.
+
+    `keep_gone`: go on serving what upstream removed. `private_stale`: for how many seconds private content is
+    served after its registry last confirmed it.
+    """
+
+    offline: bool = False
+    keep_gone: bool = True
+    private_stale: float = 7 * 86400.0
+    registries: Mapping[str, RegistryPolicy] = field(default_factory=dict)
+
+    def of(self, registry: str) -> RegistryPolicy:
+        return self.registries.get(registry, _DEFAULT)
+
+
+_DEFAULT = RegistryPolicy()

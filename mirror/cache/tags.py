@@ -1,0 +1,255 @@
+"""Manifests by tag: fresh from memory, revalidated by HEAD, stale where upstream gives no answer (design.md §5).
+
+A registry's HEAD does not count against a pull limit, so a GET is spent only on a digest that is new here. One
+revalidation at a time per tag and view; clients that leave cancel nothing.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Protocol
+
+from mirror.cache.content import Cache
+from mirror.cache.manifests import Answer, Kept, Manifests, parsed
+from mirror.cache.memory import Recent
+from mirror.cache.policy import Policy
+from mirror.cache.proofs import Proofs, proof_of
+from mirror.cache.rights import Principal
+from mirror.clock import Clock
+from mirror.errors import (
+    ManifestUnknown,
+    MirrorError,
+    Offline,
+    StoreFailed,
+    UpstreamGone,
+    UpstreamNoAnswer,
+    UpstreamUnreachable,
+)
+from mirror.oci.names import Reference, Repository
+from mirror.store import protocols as store
+from mirror.store.protocols import Misses, Origin, Tag
+from mirror.tasks import Tasks
+from mirror.upstream.protocols import Source
+
+log = logging.getLogger(__name__)
+
+STALE_SECONDS = 5.0  # how long a stale answer is repeated before upstream is asked again
+HURRY = 3.0  # seconds after which a held manifest is served rather than waiting for a slow registry
+ANSWER_WITHIN = 25.0  # … and the limit where nothing is held; containerd gives up after 30
+_ENTRIES = 50_000
+
+
+class Catalog(store.Tags, Misses, Protocol):
+    """The parts of the catalog that tags use."""
+
+
+@dataclass(slots=True)
+class Entry:
+    """What memory knows of a tag: this answer may be given until `until` (monotonic)."""
+
+    answer: Answer
+    until: float
+
+
+class Tags:
+    """Tags, for whoever may see what they name."""
+
+    def __init__(
+        self, *, catalog: Catalog, manifests: Manifests, proofs: Proofs, policy: Policy, tasks: Tasks, clock: Clock
+    ) -> None:
+        self._catalog = catalog
+        self._manifests = manifests
+        self._proofs = proofs
+        self._policy = policy
+        self._tasks = tasks
+        self._clock = clock
+        self._entries: Recent[tuple[Repository, str], Entry] = Recent(_ENTRIES)
+        self._asking: dict[tuple[Repository, str, bool], asyncio.Task[Answer]] = {}
+
+    def remembered(self, principal: Principal, repository: Repository, tag: str) -> Answer | None:
+        """What can be answered without waiting for anything."""
+        entry = self._entries.get((repository, tag))
+        if entry is None or entry.until <= self._clock.monotonic():
+            return None
+        link = entry.answer.kept.link
+        if link.anonymous_at is None and not self._proofs.visible(
+            link, trusted=self._proofs.trusted(principal, repository)
+        ):
+            return None
+        return entry.answer
+
+    async def by_tag(self, principal: Principal, repository: Repository, tag: str) -> Answer:
+        """Raises `ManifestUnknown` where his registry says that there is none, an `UpstreamNoAnswer` or `Offline`
+        where that cannot be known and nothing is held for him."""
+        answer = self.remembered(principal, repository, tag)
+        if answer is not None:
+            return answer
+        trusted = self._proofs.trusted(principal, repository)
+        key = (repository, tag, trusted)
+        task = self._asking.get(key)
+        if task is None:
+            task = self._tasks.spawn(f"tag {repository}:{tag}", self._revalidate(repository, tag, trusted=trusted))
+            self._asking[key] = task
+            task.add_done_callback(lambda _: self._asking.pop(key, None))
+        try:
+            async with asyncio.timeout(HURRY):
+                return await asyncio.shield(task)
+        except TimeoutError:
+            known = await self._known(repository, tag, trusted=trusted)
+        if known is not None:
+            return self._stale(*known, f"{repository.registry} is slow")
+        try:
+            async with asyncio.timeout(ANSWER_WITHIN - HURRY):
+                return await asyncio.shield(task)
+        except TimeoutError:
+            registry = repository.registry
+            raise UpstreamUnreachable(f"{registry} gave no answer in time", registry=registry) from None
+
+    # --- one revalidation ------------------------------------------------------------------------------------
+
+    async def _revalidate(self, repository: Repository, tag: str, *, trusted: bool) -> Answer:
+        known = await self._known(repository, tag, trusted=trusted)
+        if known is not None:
+            fresh = self._still_fresh(repository, *known)
+            if fresh is not None:
+                return self._enter(repository, tag, Answer(known[1], Cache.HIT), fresh)
+        try:
+            return await self._ask(repository, tag, known, trusted=trusted)
+        except UpstreamGone as error:
+            return await self._gone(repository, tag, known, error, trusted=trusted)
+        except (UpstreamNoAnswer, Offline) as error:
+            return await self._unknown(repository, tag, known, error)
+
+    async def _known(self, repository: Repository, tag: str, *, trusted: bool) -> tuple[Tag, Kept] | None:
+        """What is held for him under this tag."""
+        row = await self._catalog.tag(repository, tag)
+        if row is None:
+            return None
+        kept = await self._manifests.held(repository, row.manifest)
+        if kept is None or not self._proofs.visible(kept.link, trusted=trusted):
+            return None
+        return row, kept
+
+    def _still_fresh(self, repository: Repository, row: Tag, kept: Kept) -> float | None:
+        """For how many more seconds it need not be asked for; a wall time is believed only if its age makes sense."""
+        policy = self._policy.of(repository.registry)
+        if row.origin is Origin.LOCAL or (policy.immutable(row.name) and row.gone_at is None):
+            return policy.tag_ttl
+        age = self._clock.age(row.checked_at)
+        if age is None or age >= policy.tag_ttl or row.gone_at is not None:
+            return None
+        return policy.tag_ttl - age
+
+    async def _ask(self, repository: Repository, tag: str, known: tuple[Tag, Kept] | None, *, trusted: bool) -> Answer:
+        reference = Reference(repository, tag, None)
+
+        async def ask(source: Source) -> tuple[Kept, bool]:
+            return await self._current(source, reference, known)
+
+        sources = await self._proofs.sources(repository, trusted=trusted)
+        (kept, new), source = await self._proofs.first(sources, repository, tag, ask)
+        kept = await self._manifests.confirm(repository, kept, proof_of(source))
+        if not await self._write(repository, tag, known, kept):
+            return await self._moved_meanwhile(repository, tag, kept, trusted=trusted)
+        cache = Cache.MISS if new else Cache.REVALIDATED
+        ttl = self._policy.of(repository.registry).tag_ttl
+        self._enter(repository, tag, Answer(kept, Cache.HIT), ttl)
+        return Answer(kept, cache)
+
+    async def _current(self, source: Source, reference: Reference, known: tuple[Tag, Kept] | None) -> tuple[Kept, bool]:
+        """What the tag names upstream now, and whether it had to be fetched."""
+        repository = reference.repository
+        descriptor = await source.head(reference)
+        if descriptor is None:  # a registry whose HEAD does not tell: the GET does
+            manifest = parsed(await source.manifest(reference), reference, source)
+            held = await self._manifests.held(repository, manifest.descriptor.digest)
+            return held or await self._manifests.keep(repository, manifest, proof_of(source)), held is None
+        if known is not None and known[0].manifest == descriptor.digest:
+            return known[1], False
+        held = await self._manifests.held(repository, descriptor.digest)
+        if held is not None:
+            return held, False
+        vouched = await self._manifests.vouched(repository, descriptor.digest)
+        if vouched is not None:
+            return await self._manifests.keep(repository, vouched, proof_of(source)), False
+        by_digest = Reference(repository, None, descriptor.digest)
+        manifest = await self._manifests.fetch(self._proofs.payers(repository, source), by_digest)
+        return await self._manifests.keep(repository, manifest, proof_of(source)), True
+
+    async def _write(self, repository: Repository, tag: str, known: tuple[Tag, Kept] | None, kept: Kept) -> bool:
+        """Move or confirm the tag; False if somebody else moved it while upstream was asked."""
+        at = self._clock.wall()
+        digest = kept.manifest.descriptor.digest
+        try:
+            row = known[0] if known is not None else await self._catalog.tag(repository, tag)
+            if row is not None and row.manifest == digest and row.gone_at is None:
+                await self._catalog.confirm_tag(repository, tag, digest, at)
+                return True
+            expected = row.manifest if row is not None else None
+            return await self._catalog.move_tag(repository, tag, expected, digest, Origin.UPSTREAM, at, "upstream")
+        except StoreFailed as error:
+            log.warning("tag %s of %s is served but not kept: %s", tag, repository, error.message)
+            return True
+
+    async def _moved_meanwhile(self, repository: Repository, tag: str, kept: Kept, *, trusted: bool) -> Answer:
+        known = await self._known(repository, tag, trusted=trusted)
+        return Answer(known[1] if known is not None else kept, Cache.MISS)
+
+    # --- where upstream does not have it, or does not say ------------------------------------------------------
+
+    async def _gone(
+        self,
+        repository: Repository,
+        tag: str,
+        known: tuple[Tag, Kept] | None,
+        error: UpstreamGone,
+        *,
+        trusted: bool,
+    ) -> Answer:
+        """Public content is kept and served on, stale (or dropped, with `on_upstream_gone = "follow"`); private
+        content follows. A stranger's refusal says nothing about what the credentials may see."""
+        at = self._clock.wall()
+        decisive = trusted or await self._proofs.readable(repository, trusted=False)
+        if known is not None:
+            row, kept = known
+            keep = self._policy.keep_gone and kept.link.anonymous_at is not None
+            if keep:
+                if decisive:
+                    await self._quietly(self._catalog.tag_gone(repository, tag, at))
+                answer = self._stale(row, kept, f"{repository.registry} no longer has it")
+                return self._enter(repository, tag, answer, self._policy.of(repository.registry).tag_ttl)
+            if decisive:
+                await self._quietly(self._catalog.drop_tag(repository, tag, at, "upstream"))
+        self._entries.drop((repository, tag))
+        raise ManifestUnknown(f"{repository}:{tag} is not known to {repository.registry}") from error
+
+    async def _unknown(
+        self,
+        repository: Repository,
+        tag: str,
+        known: tuple[Tag, Kept] | None,
+        error: MirrorError,
+    ) -> Answer:
+        """No answer: what is held is served at once, private content for a bounded time only."""
+        if known is not None:
+            answer = self._stale(*known, error.message)
+            return self._enter(repository, tag, answer, STALE_SECONDS)
+        await self._quietly(self._catalog.missed(f"{repository}:{tag}", self._clock.wall()))
+        raise error
+
+    def _stale(self, row: Tag, kept: Kept, why: str) -> Answer:
+        confirmed = datetime.fromtimestamp(row.checked_at, UTC).strftime("%Y-%m-%d %H:%M UTC")
+        return Answer(kept, Cache.STALE, f"{why}; served from the cache, last confirmed {confirmed}")
+
+    async def _quietly(self, writing: Awaitable[None]) -> None:
+        """A note in the catalog that no answer depends on."""
+        try:
+            await writing
+        except StoreFailed as error:
+            log.warning("not written down: %s", error.message)
+
+    def _enter(self, repository: Repository, tag: str, answer: Answer, seconds: float) -> Answer:
+        self._entries.put((repository, tag), Entry(answer, self._clock.monotonic() + seconds))
+        return answer

@@ -1,0 +1,95 @@
+"""What a verb prints: results on standard output, everything else on standard error; docker's forms of sizes and times.
+
+Text from registries, images and servers is printed with every character escaped that could steer a terminal or turn
+the reading order: C0, C1, DEL, line and paragraph separators, lone surrogates, bidirectional controls.
+"""
+
+import json
+import unicodedata
+from collections.abc import Sequence
+
+import click
+
+_BIDI = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+_STEERING = frozenset({"Cc", "Cs", "Zl", "Zp"})
+_SIZES = ("B", "kB", "MB", "GB", "TB", "PB", "EB")
+_GAP = "   "
+
+
+def escape(text: str) -> str:
+    """`text` on one line, safe on a terminal: `\\x1b` and `\\u202e` in place of what they name."""
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(_escaped(character) if _steers(character) else character for character in text)
+
+
+def _steers(character: str) -> bool:
+    return character in _BIDI or unicodedata.category(character) in _STEERING
+
+
+def _escaped(character: str) -> str:
+    code = ord(character)
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
+
+
+def result(text: str) -> None:
+    """A line, or several, of what was asked for. `text` is escaped already where it is foreign."""
+    click.echo(text)
+
+
+def note(text: str) -> None:
+    """A remark: not part of the result."""
+    click.echo(text, err=True)
+
+
+def result_json(value: object) -> None:
+    """One JSON document, ASCII only."""
+    result(json.dumps(value, indent=2, ensure_ascii=True).replace("\x7f", "\\u007f"))
+
+
+def table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Docker's columns: aligned, three spaces apart, nothing cut. Cells are escaped here."""
+    lines = [list(headers), *([escape(cell) for cell in row] for row in rows)]
+    widths = [max(_width(line[column]) for line in lines) for column in range(len(headers))]
+    return "\n".join(
+        _GAP.join(cell + " " * (width - _width(cell)) for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in lines
+    )
+
+
+def _width(text: str) -> int:
+    """Columns on a terminal: wide characters take two, combining ones none."""
+    if text.isascii():
+        return len(text)
+    return sum(
+        0 if unicodedata.combining(character) else 2 if unicodedata.east_asian_width(character) in "WF" else 1
+        for character in text
+    )
+
+
+def human_size(count: float) -> str:
+    """Bytes as docker prints them, three digits and decimal units: `41.2MB`."""
+    size, place = float(count), 0
+    while size >= 999.5 and place < len(_SIZES) - 1:
+        size /= 1000
+        place += 1
+    return f"{size:.3g}{_SIZES[place]}" if size < 999.5 else f"{size:.0f}{_SIZES[place]}"
+
+
+def human_duration(seconds: float) -> str:
+    """A time span in docker's words: `About an hour`, `3 days`."""
+    minutes, hours = int(seconds // 60), int(seconds / 3600 + 0.5)
+    if seconds < 60:
+        return _count(int(seconds), "second") if seconds >= 1 else "Less than a second"
+    if minutes < 60:
+        return "About a minute" if minutes == 1 else _count(minutes, "minute")
+    if hours < 48:
+        return "About an hour" if hours == 1 else _count(hours, "hour")
+    for limit, unit, length in ((14, "day", 1), (60, "week", 7), (730, "month", 30)):
+        if hours < 24 * limit:
+            return _count(hours // 24 // length, unit)
+    return _count(int(seconds // 3600) // 24 // 365, "year")
+
+
+def _count(number: int, unit: str) -> str:
+    return f"{number} {unit}" if number == 1 else f"{number} {unit}s"

@@ -1,0 +1,178 @@
+"""`mirror status`: how a running mirror and its registries are doing, from `GET /api/v1/status`."""
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, TypeGuard
+
+import click
+
+from mirror.cli import output, transport
+from mirror.cli.output import escape, human_duration, human_size
+
+PATH = "/api/v1/status"
+_NAME_WIDTH = 10
+_SERVER_HELP = "The mirror to ask: http://HOST:PORT or unix:///PATH.  [default: the one on this machine]"
+
+
+@click.command()
+@click.option("--server", metavar="URL", help=_SERVER_HELP)
+@click.option("--format", "form", type=click.Choice(["table", "json"]), default="table", show_default=True)
+def status(*, server: str | None, form: str) -> None:
+    """Show how the mirror and its registries are doing.
+
+    Bytes saved are those served without fetching them anew. Sizes are stored, compressed bytes.
+    """
+    answer = transport.get_json(PATH, server=server)
+    if not isinstance(answer, dict):
+        answer = {}
+    if form == "json":
+        output.result_json(answer)
+    else:
+        output.result(render(answer, now=time.time()))
+
+
+def render(status: Mapping[str, Any], *, now: float) -> str:
+    """The answer as people read it. What a mirror of another version leaves out is left out here."""
+    lines = [*_summary(status), "", *_registries(_tables(status, "registries"), now)]
+    only_here = list(_only_here(_tables(status, "only_here"), now))
+    return "\n".join(lines + only_here).rstrip("\n")
+
+
+# --- the mirror -------------------------------------------------------------------------------------------
+
+
+def _summary(status: Mapping[str, Any]) -> Iterator[str]:
+    uptime = status.get("uptime_seconds")
+    state = f"up {human_duration(uptime).lower()}" if _is_number(uptime) else "up"
+    offline = ", offline: no registry is asked" if status.get("offline") else ""
+    yield _row("mirror", f"{_text(status, 'version')}, {state}{offline}")
+    yield _row("listens on", ", ".join(escape(str(address)) for address in status.get("listen") or ["nothing"]))
+    yield from _traffic(_table(status, "traffic"))
+    yield from _data(_table(status, "data"))
+
+
+def _traffic(traffic: Mapping[str, Any]) -> Iterator[str]:
+    if not traffic:
+        return
+    ratio = traffic.get("hit_ratio")
+    hits = f"hit ratio {_percent(ratio)}" if _is_number(ratio) else "no hit or miss yet"
+    yield _row("requests", f"{_number(traffic, 'requests')}, {hits}")
+    sizes = (f"{word} {_size(traffic, f'{word}_bytes')}" for word in ("served", "fetched", "saved"))
+    yield _row("bytes", ", ".join(sizes))
+
+
+def _data(data: Mapping[str, Any]) -> Iterator[str]:
+    if not data:
+        return
+    path = f"{_text(data, 'path')}, " if data.get("path") else ""
+    yield _row("data", f"{path}{_size(data, 'bytes')} in {_counted(data, 'blobs')}, {_size(data, 'free_bytes')} free")
+    only_here = data.get("only_here")
+    kept = f", {only_here} only here" if only_here else ""
+    yield _row("images", f"{_counted(data, 'tags')} in {_counted(data, 'repositories')}{kept}")
+
+
+def _row(name: str, text: str) -> str:
+    return f"{name:<{_NAME_WIDTH}}   {text}"
+
+
+# --- registries -------------------------------------------------------------------------------------------
+
+
+def _registries(registries: Sequence[Mapping[str, Any]], now: float) -> Iterator[str]:
+    if not registries:
+        return
+    rows = [
+        [
+            _raw(registry, "name"),
+            _raw(registry, "state"),
+            _since(registry, now),
+            _pulls(registry),
+            _remark(registry, now),
+        ]
+        for registry in registries
+    ]
+    yield output.table(["REGISTRY", "STATE", "SINCE", "PULLS LEFT", "REMARK"], rows)
+
+
+def _since(registry: Mapping[str, Any], now: float) -> str:
+    since = registry.get("since")
+    return f"{human_duration(max(0.0, now - since))} ago" if _is_number(since) else "-"
+
+
+def _pulls(registry: Mapping[str, Any]) -> str:
+    left, limit = registry.get("pulls_left"), registry.get("pulls_limit")
+    if not _is_number(left):
+        return "-"
+    return f"{left} of {limit}" if _is_number(limit) else str(left)
+
+
+def _remark(registry: Mapping[str, Any], now: float) -> str:
+    """Why, what is served meanwhile, and when it is asked again; nothing where all is well."""
+    parts = [_raw(registry, "reason")]
+    if registry.get("state") not in ("ok", "disabled"):
+        parts.append(_raw(registry, "serving"))
+    retry_at = registry.get("retry_at")
+    if _is_number(retry_at) and retry_at > now:
+        parts.append(f"asked again in {human_duration(retry_at - now).lower()}")
+    return "; ".join(part for part in parts if part)
+
+
+def _only_here(images: Sequence[Mapping[str, Any]], now: float) -> Iterator[str]:
+    if images:
+        rows = [[_raw(image, "name"), _gone(image, now)] for image in images]
+        yield ""
+        yield output.table(["ONLY HERE", "GONE UPSTREAM"], rows)
+
+
+def _gone(image: Mapping[str, Any], now: float) -> str:
+    gone_at = image.get("gone_at")
+    return f"{human_duration(max(0.0, now - gone_at))} ago" if _is_number(gone_at) else "-"
+
+
+# --- reading an answer that anyone may have written ---------------------------------------------------------
+
+
+def _is_number(value: object) -> TypeGuard[float]:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _table(values: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    value = values.get(key)
+    return value if isinstance(value, Mapping) else {}
+
+
+def _tables(values: Mapping[str, Any], key: str) -> list[Mapping[str, Any]]:
+    value = values.get(key)
+    return [entry for entry in value if isinstance(entry, Mapping)] if isinstance(value, list) else []
+
+
+def _raw(values: Mapping[str, Any], key: str) -> str:
+    value = values.get(key)
+    return "" if value is None else str(value)
+
+
+def _text(values: Mapping[str, Any], key: str) -> str:
+    return escape(_raw(values, key))
+
+
+def _number(values: Mapping[str, Any], key: str) -> str:
+    value = values.get(key)
+    return f"{value:,}" if _is_number(value) else "?"
+
+
+def _counted(values: Mapping[str, Any], noun: str) -> str:
+    singular = {"repositories": "repository", "tags": "tag", "blobs": "blob"}
+    return f"{_number(values, noun)} {singular[noun] if values.get(noun) == 1 else noun}"
+
+
+def _size(values: Mapping[str, Any], key: str) -> str:
+    value = values.get(key)
+    return human_size(value) if _is_number(value) else "?"
+
+
+def _percent(ratio: float) -> str:
+    """A share of 1; never 100 % where something was missed, nor 0 % where something was hit."""
+    percent = ratio * 100
+    if 0 < percent < 1:
+        return "< 1 %"
+    return f"{int(percent)} %"

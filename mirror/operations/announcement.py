@@ -1,0 +1,91 @@
+"""What `serve` says when it starts: where it is, and what to paste where."""
+
+import fcntl
+import json
+import socket
+import struct
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+_SIOCGIFADDR = 0x8915  # netdevice(7)
+_SHOWN = 5
+
+
+def reachable(addresses: Sequence[tuple[str, int]]) -> list[str]:
+    """`HOST:PORT` as other machines can use it, loopback last; an address of all zeros is every one of this machine."""
+    found: list[str] = []
+    for host, port in addresses:
+        hosts = own_addresses() if host in ("0.0.0.0", "::") else [host]  # noqa: S104 - compared, not bound
+        found.extend(f"[{each}]:{port}" if ":" in each else f"{each}:{port}" for each in hosts)
+    return sorted(dict.fromkeys(found), key=is_loopback)
+
+
+def own_addresses() -> list[str]:
+    """The IPv4 addresses of this machine's interfaces."""
+    found = []
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        for _, name in socket.if_nameindex():
+            try:
+                answer = fcntl.ioctl(sock, _SIOCGIFADDR, struct.pack("256s", name.encode()[:15]))
+            except OSError:
+                continue  # an interface without an address
+            found.append(socket.inet_ntoa(answer[20:24]))
+    return found
+
+
+def is_loopback(address: str) -> bool:
+    """Whether a `HOST:PORT` names this machine only."""
+    return address.startswith(("127.", "[::1]", "localhost"))
+
+
+def daemon_json(address: str) -> str:
+    """What a Docker daemon needs to know of a mirror at `HOST:PORT`. It trusts plain http only at 127.0.0.0/8."""
+    settings: dict[str, list[str]] = {"registry-mirrors": [f"http://{address}"]}
+    if not address.startswith("127."):
+        settings["insecure-registries"] = [address]
+    return json.dumps(settings)
+
+
+def lines(report: Mapping[str, Any], addresses: Sequence[tuple[str, int]], socket_path: str, default: str) -> list[str]:
+    """The lines, aligned. `report` is that of `status`."""
+    usable = reachable(addresses)
+    data = report["data"]
+    names = [row["name"] for row in report["registries"] if row["state"] != "disabled"]
+    others = [name for name in names if name != default]
+    more = f" and {len(others) - _SHOWN} more" if len(others) > _SHOWN else ""
+    rows = [
+        ("listening", ", ".join(f"http://{address}" for address in usable)),
+        ("socket", socket_path),
+        ("data", f"{data['path']}: {data['blobs']} blobs, {_size(data['bytes'])}; {_size(data['free_bytes'])} free"),
+        ("registries", f"{default} (default), {', '.join(others[:_SHOWN])}{more}"),
+    ]
+    if report["offline"]:
+        rows.append(("offline", "nothing is asked upstream; what is held is served"))
+    rows.append(("docker", "write this into /etc/docker/daemon.json, then: systemctl reload docker"))
+    rows.append(("", daemon_json(usable[0]) if usable else ""))
+    if any(not is_loopback(address) for address in usable):
+        rows.append(("warning", "open to the network: whoever reaches this address can pull public images through it"))
+    return [f"mirror {report['version']}", *(f"  {name:<11} {text}".rstrip() for name, text in rows)]
+
+
+def upstream_lines(report: Mapping[str, Any]) -> list[str]:
+    """How the upstreams answered the first question."""
+    found = []
+    up = [row for row in report["registries"] if row["state"] == "ok"]
+    for row in report["registries"]:
+        if row["state"] in ("down", "limited", "credentials refused"):
+            found.append(f"{row['name']} {row['state']}: {row['reason']}; served meanwhile: {row['serving']}")
+        elif row["pulls_left"] is not None:
+            limit = f" of {row['pulls_limit']}" if row["pulls_limit"] is not None else ""
+            found.append(f"{row['name']}: {row['pulls_left']}{limit} pulls left")
+    if up:
+        found.insert(0, f"{len(up)} of {len(report['registries'])} registries answer")
+    return found
+
+
+def _size(size: float) -> str:
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.4g}{unit}"
+        size /= 1000
+    return f"{size:.4g}TB"

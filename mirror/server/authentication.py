@@ -1,0 +1,76 @@
+"""Who asks (design.md §4, "Loopback").
+
+Loopback is a request whose peer and local address are loopback, whose `Host` is a loopback literal, `localhost` or a
+configured registry, and which shows no sign of a reverse proxy or of a page in a browser.
+"""
+
+import ipaddress
+from collections.abc import Callable
+
+from aiohttp import web
+
+from mirror.cache.rights import Role
+
+#: Signs of a proxy or a browser: who is behind the connection is not on this machine, or not a person's own choice.
+FOREIGN = (
+    "Forwarded",
+    "X-Forwarded-For",
+    "X-Forwarded-Host",
+    "X-Forwarded-Proto",
+    "X-Forwarded-Port",
+    "X-Forwarded-Server",
+    "X-Real-IP",
+    "Via",
+    "Origin",
+    "Sec-Fetch-Site",
+)
+
+_REMEMBERED = 4096
+
+
+class Authentication:
+    """Roles of requests on TCP. `is_registry` says whether a `Host` is a configured registry's own name."""
+
+    def __init__(self, is_registry: Callable[[str], bool]) -> None:
+        self._is_registry = is_registry
+        self._hosts: dict[str, bool] = {}
+
+    def role(self, request: web.BaseRequest) -> Role:
+        """The role of this request, as far as it can be believed."""
+        protocol = request.protocol
+        if not (is_loopback(protocol.peername) and is_loopback(protocol.sockname)):
+            return Role.STRANGER
+        headers = request.headers
+        if not self._local_host(headers.get("Host", "")):
+            return Role.STRANGER
+        for name in FOREIGN:
+            if name in headers:
+                return Role.STRANGER
+        return Role.LOOPBACK
+
+    def _local_host(self, host: str) -> bool:
+        known = self._hosts.get(host)
+        if known is None:
+            known = _names_loopback(host) or self._is_registry(host)
+            if len(self._hosts) >= _REMEMBERED:
+                self._hosts.clear()
+            self._hosts[host] = known
+        return known
+
+
+def is_loopback(address: object) -> bool:
+    """Whether a socket address, as `getpeername` gives it, is of 127.0.0.0/8 or ::1."""
+    if not isinstance(address, tuple):
+        return False
+    host = address[0]
+    return isinstance(host, str) and (host.startswith("127.") or host in ("::1", "::ffff:127.0.0.1"))
+
+
+def _names_loopback(host: str) -> bool:
+    name = host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() and not host.endswith("]") else host
+    if name.lower() == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(name.strip("[]")).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,201 @@
+"""One catch-all handler: who asks, what for, which file answers, and what is told about it."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from time import monotonic, time
+
+from aiohttp import web
+
+from mirror.cache.content import Cache
+from mirror.cache.listings import Listings
+from mirror.cache.names import Names
+from mirror.cache.rights import Rights, Role, StatusRoute
+from mirror.cache.traffic import Traffic
+from mirror.errors import MirrorError, Unsupported
+from mirror.oci import routes
+from mirror.operations.status import Status
+from mirror.server.access_log import AccessLog
+from mirror.server.api import status as status_resource
+from mirror.server.authentication import Authentication
+from mirror.server.call import Call
+from mirror.server.failures import Failures
+from mirror.server.metrics import CONTENT_TYPE, Metrics
+from mirror.server.pull_log import PullLog
+from mirror.server.registry import base, referrers, tags
+from mirror.server.registry.blobs import BlobHandler
+from mirror.server.registry.manifests import ManifestHandler
+from mirror.upstream.loops import LOOP, LOOP_DETECTED, VIA, parse_via, via
+
+_REMEMBERED = 20_000
+_LONGEST_REMEMBERED = 1024
+
+_KINDS: dict[type, str] = {
+    routes.ManifestRoute: "manifest",
+    routes.BlobRoute: "blob",
+    routes.TagsRoute: "tags",
+    routes.ReferrersRoute: "referrers",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """Everything that an answer may need."""
+
+    names: Names
+    rights: Rights
+    authentication: Authentication
+    manifests: ManifestHandler
+    blobs: BlobHandler
+    listings: Listings
+    status: Status
+    failures: Failures
+    metrics: Metrics
+    traffic: Traffic
+    pulls: PullLog
+    access_log: AccessLog | None
+    instance: str
+
+
+@dataclass(slots=True)
+class Outcome:
+    """A response, how it came to be, and its body's size in bytes."""
+
+    response: web.StreamResponse
+    cache: Cache | None = None
+    size: int = 0
+
+
+class Dispatch:
+    """The handler of one listener. `role`: what every request of it is, or None to look at each."""
+
+    def __init__(self, services: Services, role: Role | None) -> None:
+        self._services = services
+        self._role = role
+        self._routes: dict[str, routes.Route] = {}
+        self._pages: dict[str, Callable[[Call], Awaitable[web.Response]]] = {
+            "/healthz": self._health,
+            "/metrics": self._metrics,
+            "/api/v1/status": self._status,
+        }
+
+    async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Answer one request. Whatever goes wrong becomes an answer too, or an aborted connection."""
+        began = monotonic()
+        services = self._services
+        route: routes.Route | None = None
+        try:
+            loop = self._loop(request)
+            if loop is not None:
+                return loop
+            page = self._pages.get(request.raw_path.partition("?")[0])
+            if page is not None:
+                outcome = Outcome(await page(self._call(request)))
+            else:
+                route = self._route(request.raw_path)
+                outcome = await self._answer(self._call(request), route)
+        except MirrorError as error:
+            outcome = Outcome(services.failures.render(error, route))
+        except (asyncio.CancelledError, ConnectionError):
+            raise
+        except Exception as error:  # noqa: BLE001 - the last resort: logged whole, and the client gets the specified shape
+            outcome = Outcome(services.failures.unexpected(error))
+        self._tell(request, route, outcome, monotonic() - began)
+        return outcome.response
+
+    # --- the registry ----------------------------------------------------------------------------------------
+
+    async def _answer(self, call: Call, route: routes.Route) -> Outcome:
+        services = self._services
+        services.rights.check(call.principal, type(route), call.request.method)
+        match route:
+            case routes.ManifestRoute():
+                return await self._manifest(call, route)
+            case routes.BlobRoute():
+                repository = services.names.repository(route.name, call.host)
+                if call.head:
+                    return Outcome(*await services.blobs.head(call, repository, route.digest))
+                return Outcome(*await services.blobs.get(call, repository, route.digest))
+            case routes.TagsRoute():
+                repository = services.names.repository(route.name, call.host)
+                return Outcome(await tags.answer(call, services.listings, repository, route))
+            case routes.ReferrersRoute():
+                repository = services.names.repository(route.name, call.host)
+                return Outcome(await referrers.answer(call, services.listings, repository, route))
+            case routes.Base():
+                return Outcome(base.answer(call))
+            case _:
+                raise Unsupported("this is not supported here: this mirror is read-only")
+
+    async def _manifest(self, call: Call, route: routes.ManifestRoute) -> Outcome:
+        services = self._services
+        repository = services.names.repository(route.name, call.host)
+        found = services.manifests.remembered(call.principal, repository, route.reference)
+        if found is None:
+            found = await services.manifests.find(call.principal, repository, route.reference)
+        size = 0 if call.head else found.kept.manifest.descriptor.size
+        response = services.manifests.answer(call, repository, found)
+        services.pulls.manifest(call.client, repository, str(route.reference), found.cache, size)
+        services.traffic.served[repository.registry] += size
+        return Outcome(response, found.cache, size)
+
+    def _route(self, raw: str) -> routes.Route:
+        route = self._routes.get(raw)
+        if route is None:
+            path, _, query = raw.partition("?")
+            route = routes.parse(path, query)
+            if len(self._routes) >= _REMEMBERED:
+                self._routes.clear()
+            if len(raw) <= _LONGEST_REMEMBERED:
+                self._routes[raw] = route
+        return route
+
+    def _call(self, request: web.BaseRequest) -> Call:
+        services = self._services
+        role = self._role if self._role is not None else services.authentication.role(request)
+        peer = request.protocol.peername
+        client = peer[0] if isinstance(peer, tuple) else "socket"
+        raw = request.raw_path
+        ns = "ns=" in raw and "?" in raw
+        return Call(request, services.rights.principal(role), client, request.headers.get("Host", ""), ns)
+
+    def _loop(self, request: web.BaseRequest) -> web.Response | None:
+        """508 for what this mirror itself has caused; else what it causes carries on the ids it came with."""
+        header = request.headers.get(VIA)
+        if header is None:
+            return None
+        ids = parse_via(header)
+        if self._services.instance not in ids:
+            via.set(ids)
+            return None
+        return web.Response(status=LOOP_DETECTED, headers={LOOP: self._services.instance})
+
+    # --- the rest --------------------------------------------------------------------------------------------
+
+    async def _health(self, call: Call) -> web.Response:
+        return web.Response(text="ok\n" if not call.head else None)
+
+    async def _metrics(self, call: Call) -> web.Response:
+        del call
+        return web.Response(headers={"Content-Type": CONTENT_TYPE}, body=self._services.metrics.render())
+
+    async def _status(self, call: Call) -> web.Response:
+        self._services.rights.check(call.principal, StatusRoute, call.request.method)
+        return await status_resource.answer(self._services.status)
+
+    def _tell(self, request: web.BaseRequest, route: routes.Route | None, outcome: Outcome, took: float) -> None:
+        """Count it and log it."""
+        services = self._services
+        cache, status = outcome.cache, outcome.response.status
+        kind = _KINDS.get(type(route), "other")
+        services.metrics.count(kind, str(cache) if cache is not None else "ok" if status < 400 else "error")
+        if cache is Cache.MISS:
+            services.traffic.misses += 1
+        elif cache is not None:
+            services.traffic.hits += 1
+        if services.access_log is not None:
+            peer = request.protocol.peername
+            client = peer[0] if isinstance(peer, tuple) else "socket"
+            services.access_log.add(
+                time(), client, request.method, request.raw_path, status, outcome.size, took, cache or ""
+            )

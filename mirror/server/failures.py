@@ -1,0 +1,54 @@
+"""The one place that renders errors (OCI distribution-spec, "Error Codes")."""
+
+import json
+import logging
+
+from aiohttp import web
+from multidict import CIMultiDict
+
+from mirror.errors import (
+    MirrorError,
+    RangeNotSatisfiable,
+    Unsupported,
+    UpstreamLimited,
+    UpstreamNoAnswer,
+)
+from mirror.oci import routes
+
+log = logging.getLogger(__name__)
+
+_MESSAGE_LIMIT = 600
+
+
+class Failures:
+    """`honest`: an upstream that gives no answer is a 503; else a 404, so that clients move to their next endpoint."""
+
+    def __init__(self, *, honest: bool) -> None:
+        self._honest = honest
+
+    def render(self, error: MirrorError, route: object | None) -> web.Response:
+        """The answer to a client. `route` is what it asked for, where that is known."""
+        code, status = error.code, error.status
+        headers: CIMultiDict[str] = CIMultiDict({"Docker-Distribution-Api-Version": "registry/2.0"})
+        if isinstance(error, UpstreamNoAnswer):
+            if not self._honest:
+                code = "BLOB_UNKNOWN" if isinstance(route, routes.BlobRoute) else "MANIFEST_UNKNOWN"
+                status = 404
+            elif isinstance(error, UpstreamLimited):
+                headers["Retry-After"] = str(int(error.retry_after) + 1)
+        elif isinstance(error, RangeNotSatisfiable):
+            headers["Content-Range"] = f"bytes */{error.size}"
+        elif isinstance(error, Unsupported):
+            headers["Allow"] = "GET, HEAD"
+        return self._answer(status, code, error.message, error.detail, headers)
+
+    def unexpected(self, error: Exception) -> web.Response:
+        """A mistake of ours: logged whole, told in one sentence."""
+        log.error("unexpected: %r", error, exc_info=error)
+        return self._answer(500, "UNKNOWN", "internal error; the mirror's log says more", None, CIMultiDict())
+
+    def _answer(self, status: int, code: str, message: str, detail: object, headers: CIMultiDict[str]) -> web.Response:
+        entry = {"code": code, "message": message[:_MESSAGE_LIMIT], "detail": detail}
+        body = json.dumps({"errors": [entry]}).encode()
+        headers["Content-Type"] = "application/json"
+        return web.Response(status=status, body=body, headers=headers)

@@ -1,0 +1,142 @@
+"""The listeners: TCP addresses and the mirror's own Unix socket.
+
+Calls that worked: the low-level `web.Server` under a `ServerRunner`, its clean-up with a deadline of our own.
+"""
+
+import asyncio
+import contextlib
+import errno
+import grp
+import logging
+import os
+import socket
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+
+from aiohttp import web
+
+from mirror.errors import ConfigInvalid
+from mirror.server.http import KEEPALIVE, Connection
+
+log = logging.getLogger(__name__)
+
+Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+_BACKLOG = 4096
+
+
+class Server(web.Server):
+    """aiohttp's low-level server, with connections of ours."""
+
+    def __init__(self, handler: Handler) -> None:
+        super().__init__(handler, handler_cancellation=True)
+
+    def __call__(self) -> web.RequestHandler:
+        return Connection(
+            self,
+            loop=asyncio.get_running_loop(),
+            access_log=None,  # type: ignore[arg-type]  # aiohttp's own AppRunner documents None; its annotation lacks it
+            keepalive_timeout=KEEPALIVE,
+            max_field_size=65536,
+            max_line_size=65536,
+            auto_decompress=False,
+            logger=logging.getLogger("mirror.server.connection"),
+        )
+
+
+class Listeners:
+    """Everything this process listens on."""
+
+    def __init__(self) -> None:
+        self.addresses: list[tuple[str, int]] = []
+        self._runners: list[web.ServerRunner] = []
+        self.socket: Path | None = None
+
+    def bound(self) -> frozenset[tuple[str, int]]:
+        """(address, port) of every TCP listener; an address of all zeros stands for every one of this machine."""
+        return frozenset(self.addresses)
+
+    async def listen(self, addresses: Sequence[str], handler: Handler) -> None:
+        """Listen on each `HOST:PORT`. Raises `ConfigInvalid`, saying what to do, where one cannot be had."""
+        runner = await self._run(handler)
+        for text in addresses:
+            host, _, port = text.rpartition(":")
+            host = host.strip("[]")
+            for sock in _bind(host, int(port), text):
+                self.addresses.append((sock.getsockname()[0], sock.getsockname()[1]))
+                await web.SockSite(runner, sock, backlog=_BACKLOG).start()
+
+    async def listen_on_socket(self, path: Path, group: str | None, handler: Handler) -> None:
+        """Listen on the mirror's own socket: mode 0600, or 0660 and `group`'s. Raises `ConfigInvalid`."""
+        runner = await self._run(handler)
+        sock = await asyncio.to_thread(_bind_unix, path, group)
+        self.socket = path
+        await web.SockSite(runner, sock, backlog=_BACKLOG).start()
+
+    async def close(self, seconds: float) -> None:
+        """Accept nothing more, give requests under way `seconds`, then cut them."""
+        for runner in self._runners:
+            runner._shutdown_timeout = seconds  # noqa: SLF001 - aiohttp takes it only before it knows when it ends
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(runner.cleanup(), seconds + 5)
+        self._runners.clear()
+        if self.socket is not None:
+            await asyncio.to_thread(self.socket.unlink, missing_ok=True)
+            self.socket = None
+
+    async def _run(self, handler: Handler) -> web.ServerRunner:
+        runner = web.ServerRunner(Server(handler), handle_signals=False)
+        self._runners.append(runner)
+        await runner.setup()
+        return runner
+
+
+def _bind(host: str, port: int, text: str) -> list[socket.socket]:
+    """Sockets for every address that `host` is (`localhost` may be two)."""
+    try:
+        found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except OSError as error:
+        raise ConfigInvalid(f"listen: {text}: {host} is no address of this machine ({error.strerror})") from error
+    sockets: list[socket.socket] = []
+    try:
+        for family, kind, protocol, _, address in found:
+            sock = socket.socket(family, kind, protocol)
+            sockets.append(sock)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            sock.bind(address)
+            sock.listen(_BACKLOG)  # only now is it known whether the port is free
+            sock.settimeout(0)
+    except OSError as error:
+        for sock in sockets:
+            sock.close()
+        raise ConfigInvalid(_why(error, host, port, text)) from error
+    return sockets
+
+
+def _bind_unix(path: Path, group: str | None) -> socket.socket:
+    try:
+        path.parent.mkdir(mode=0o700 if group is None else 0o755, parents=True, exist_ok=True)
+        path.unlink(missing_ok=True)  # the data directory's lock is ours, so whoever left it is gone
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        sock.bind(str(path))
+        path.chmod(0o600 if group is None else 0o660)
+        if group is not None:
+            os.chown(path, -1, grp.getgrnam(group).gr_gid)
+    except (OSError, KeyError) as error:
+        raise ConfigInvalid(
+            f"socket: {path} cannot be made: {error}; set `socket` to a path that you can write"
+        ) from error
+    sock.settimeout(0)
+    return sock
+
+
+def _why(error: OSError, host: str, port: int, text: str) -> str:
+    if error.errno == errno.EADDRINUSE:
+        other = f"{host}:{port + 1}"
+        return f"listen: {text} is in use by another program; choose another address, such as --listen {other}"
+    if error.errno == errno.EACCES:
+        return f"listen: {text}: you may not use this port; choose one above 1023"
+    if error.errno == errno.EADDRNOTAVAIL:
+        return f"listen: {text}: {host} is no address of this machine; 0.0.0.0:{port} listens on all of them"
+    return f"listen: {text}: {error.strerror}"

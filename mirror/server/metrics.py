@@ -1,0 +1,71 @@
+"""What Prometheus reads. No label names a repository.
+
+Children are bound once: `labels()` costs a microsecond a call.
+"""
+
+from collections.abc import Callable, Iterable
+
+from prometheus_client import CollectorRegistry, Counter, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from mirror.cache.content import Cache
+from mirror.cache.traffic import Traffic
+from mirror.upstream.protocols import SourceState
+
+KINDS = ("manifest", "blob", "tags", "referrers", "other")
+RESULTS = (*(str(each) for each in Cache), "ok", "error")
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+
+class Metrics:
+    """The figures of one application, in a registry of their own."""
+
+    def __init__(self, *, traffic: Traffic, states: Callable[[], list[SourceState]], shared: Callable[[], int]) -> None:
+        self._registry = CollectorRegistry()
+        requests = Counter(
+            "mirror_requests",
+            "Requests by what they asked for and what came of it",
+            ["kind", "result"],
+            registry=self._registry,
+        )
+        self._requests = {(kind, result): requests.labels(kind, result) for kind in KINDS for result in RESULTS}
+        self._registry.register(_Live(traffic, states, shared))
+
+    def count(self, kind: str, result: str) -> None:
+        """One answered request."""
+        self._requests[kind, result].inc()
+
+    def render(self) -> bytes:
+        """The exposition format."""
+        return generate_latest(self._registry)
+
+
+class _Live(Collector):
+    """Read where the figures live, when they are asked for."""
+
+    def __init__(self, traffic: Traffic, states: Callable[[], list[SourceState]], shared: Callable[[], int]) -> None:
+        self._traffic = traffic
+        self._states = states
+        self._shared = shared
+
+    def collect(self) -> Iterable[Metric]:
+        served = CounterMetricFamily("mirror_served_bytes", "Body bytes sent to clients", labels=["registry"])
+        for registry, count in self._traffic.served.items():
+            served.add_metric([registry], count)
+        yield served
+        fetched = CounterMetricFamily("mirror_fetched_bytes", "Body bytes from upstream", labels=["registry", "as"])
+        up = GaugeMetricFamily("mirror_upstream_up", "1 while the registry answers", labels=["registry", "as"])
+        left = GaugeMetricFamily("mirror_upstream_pulls_left", "What its pull limit leaves", labels=["registry", "as"])
+        for state in self._states():
+            who = [state.registry, "anonymous" if state.anonymous else "credentials"]
+            fetched.add_metric(who, state.fetched_bytes)
+            up.add_metric(who, int(state.up))
+            if state.pulls_left is not None:
+                left.add_metric(who, state.pulls_left)
+        yield fetched
+        yield up
+        yield left
+        yield CounterMetricFamily(
+            "mirror_shared_downloads", "Readers that joined a download under way", value=self._shared()
+        )

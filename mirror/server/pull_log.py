@@ -1,0 +1,142 @@
+"""A line per image pulled: hit or miss, blobs, bytes from upstream, seconds.
+
+The protocol knows no pulls, only requests: those of one client for one repository that follow each other closely are
+one. The line is written when nothing has come for a while and nothing is being sent.
+"""
+
+import asyncio
+import logging
+from dataclasses import dataclass
+from typing import Protocol
+
+from mirror.cache.content import Cache
+from mirror.oci.names import Repository
+
+log = logging.getLogger("mirror.pulls")
+
+QUIET = 2.0  # seconds without a request after which a pull is over
+_MOST = 10_000
+
+
+class Now(Protocol):
+    def monotonic(self) -> float: ...
+
+
+@dataclass(slots=True)
+class Pull:
+    """One client's requests for one repository, so far."""
+
+    repository: Repository
+    client: str
+    reference: str
+    began: float
+    last: float
+    cache: Cache
+    active: int = 0
+    blobs: int = 0
+    served: int = 0
+    fetched: int = 0
+
+
+class PullLog:
+    """Pulls under way."""
+
+    def __init__(self, clock: Now) -> None:
+        self._clock = clock
+        self._pulls: dict[tuple[str, Repository], Pull] = {}
+        self._timer: asyncio.TimerHandle | None = None
+
+    def manifest(self, client: str, repository: Repository, reference: str, cache: Cache, size: int) -> None:
+        """A manifest was asked for: the pull begins, or goes on."""
+        pull = self._pull(client, repository, reference, cache)
+        if pull is None:
+            return
+        if cache is Cache.MISS:
+            pull.cache = cache
+            pull.fetched += size
+
+    def begin(self, client: str, repository: Repository, cache: Cache) -> Pull | None:
+        """A blob is about to be sent. Give what comes back to `end`."""
+        pull = self._pull(client, repository, "", cache)
+        if pull is not None:
+            pull.active += 1
+        return pull
+
+    def end(self, pull: Pull | None, cache: Cache, served: int) -> None:
+        """A blob was sent, all of it or as far as it went; `served` in bytes."""
+        if pull is None:
+            return
+        pull.active -= 1
+        pull.last = self._clock.monotonic()
+        pull.blobs += 1
+        pull.served += served
+        if cache is Cache.MISS:
+            pull.cache = cache
+            pull.fetched += served
+
+    def _pull(self, client: str, repository: Repository, reference: str, cache: Cache) -> Pull | None:
+        now = self._clock.monotonic()
+        key = (client, repository)
+        pull = self._pulls.get(key)
+        if pull is None:
+            if len(self._pulls) >= _MOST:
+                return None
+            pull = self._pulls[key] = Pull(repository, client, reference, now, now, cache)
+            if self._timer is None:
+                self._timer = asyncio.get_running_loop().call_later(QUIET, self._look)
+        pull.last = now
+        if not pull.reference:
+            pull.reference = reference
+        return pull
+
+    def _look(self) -> None:
+        now = self._clock.monotonic()
+        over = [key for key, pull in self._pulls.items() if not pull.active and now - pull.last >= QUIET]
+        for key in over:
+            self._tell(self._pulls.pop(key))
+        self._timer = asyncio.get_running_loop().call_later(QUIET, self._look) if self._pulls else None
+
+    def close(self) -> None:
+        """Tell of every pull that is still open."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        for pull in self._pulls.values():
+            self._tell(pull)
+        self._pulls.clear()
+
+    def _tell(self, pull: Pull) -> None:
+        name = str(pull.repository)
+        if pull.reference:
+            name += ("@" if ":" in pull.reference else ":") + pull.reference
+        seconds = pull.last - pull.began
+        log.info(
+            "%s  %s  %d blobs, %s served, %s from upstream, %.1f s, to %s",
+            name,
+            pull.cache,
+            pull.blobs,
+            human(pull.served),
+            human(pull.fetched),
+            seconds,
+            pull.client,
+            extra={
+                "fields": {
+                    "image": name,
+                    "cache": str(pull.cache),
+                    "blobs": pull.blobs,
+                    "served_bytes": pull.served,
+                    "fetched_bytes": pull.fetched,
+                    "seconds": round(seconds, 3),
+                    "client": pull.client,
+                }
+            },
+        )
+
+
+def human(size: float) -> str:
+    """Bytes in docker's units: powers of 1000, four digits."""
+    for unit in ("B", "kB", "MB", "GB", "TB"):
+        if size < 1000:
+            return f"{size:.4g}{unit}"
+        size /= 1000
+    return f"{size:.4g}PB"

@@ -1,0 +1,1 @@
+"""`/v2/`, one file per resource of the OCI distribution specification."""

@@ -1,0 +1,18 @@
+"""Bytes and facts at rest. Knows no HTTP and no upstream; lets no cursor, row id or transaction out.
+
+- `protocols`   the contracts: `BlobStore`, `Ingest`, `BlobReader`, `Catalog` and its parts, `Proof`
+- `lock`        the data directory and its one owner
+- `disk`        `DiskStore`: blobs as files
+- `staging`     local ingests, and the clean-up of what was left behind
+- `committer`   publishing in batches
+- `lane`, `files`   what those share: ordered work on threads; errors, room, writeback
+- `sqlite`      `SqliteCatalog`, made of
+    - `opening`    the database examined, made, migrated (`schema/`)
+    - `writer`     the one thread that writes
+    - `commands/`  what is written, each one transaction
+    - `reads`      what is read, each one SELECT
+- `memory`      both contracts in memory: the model, and the store of other rings' tests
+
+A blob's way in: `DiskStore.begin` → `LocalIngest.write` … `verify` → `DiskStore.publish` (fsync, then the committer's
+rename and fsync of the directory) → `SqliteCatalog.hold`.
+"""

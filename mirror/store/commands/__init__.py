@@ -1,0 +1,9 @@
+"""What is written to the catalog, as plain functions of the writing connection.
+
+Each runs whole inside one transaction of `writer.Writer` and may fail at any point: its savepoint takes it back.
+
+- `blobs`      blobs, links, manifests, and their deletion
+- `tags`       tags and their history, visibility
+- `ledgers`    begun downloads, misses, the instance's id
+- `rows`       what they share: the rows of repositories and digests
+"""

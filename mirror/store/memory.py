@@ -1,0 +1,457 @@
+"""The store in memory: the model that hypothesis holds SQLite against, and the store of tests of the upper rings.
+
+It follows `protocols` to the letter and knows no threads, no disk and no failures.
+"""
+
+import asyncio
+import os
+import secrets
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass, field, replace
+
+from mirror.errors import BlobUnknown, DigestInvalid, NoRoom, StoreFailed
+from mirror.oci.digest import Digest, new_hasher
+from mirror.oci.manifest import Manifest
+from mirror.oci.names import Repository
+from mirror.store.protocols import (
+    BlobReader,
+    Holding,
+    Ingest,
+    Link,
+    Origin,
+    Partial,
+    Proof,
+    RepositoryFacts,
+    Tag,
+    Totals,
+    Visibility,
+)
+
+# --- bytes ------------------------------------------------------------------------------------------------
+
+
+class MemoryBlobStore:
+    """`BlobStore` in a dict. `limit` is how many bytes it takes."""
+
+    def __init__(self, *, limit: int = 1 << 40) -> None:
+        self.blobs: dict[str, bytes] = {}
+        self.limit = limit
+        self._active: dict[str, MemoryIngest] = {}
+        self._suspended: dict[str, bytes] = {}
+
+    async def begin(self, on_written: Callable[[int], None], *, algorithm: str = "sha256") -> "MemoryIngest":
+        new_hasher(algorithm)
+        return self._ingest(secrets.token_hex(16), b"", on_written)
+
+    async def resume(
+        self, ingest_id: str, on_written: Callable[[int], None], *, algorithm: str = "sha256"
+    ) -> "MemoryIngest | None":
+        new_hasher(algorithm)
+        data = self._suspended.pop(ingest_id, None)
+        return None if data is None else self._ingest(ingest_id, data, on_written)
+
+    def _ingest(self, ingest_id: str, data: bytes, on_written: Callable[[int], None]) -> "MemoryIngest":
+        ingest = self._active[ingest_id] = MemoryIngest(self, ingest_id, data, on_written)
+        return ingest
+
+    async def publish(self, ingest: Ingest, expected: Digest) -> str:
+        if not isinstance(ingest, MemoryIngest):
+            raise TypeError("an ingest is published by the store that began it")
+        try:
+            await ingest.verify(expected)
+            location = await self.put(bytes(ingest.data), expected)
+        except BaseException:
+            await ingest.abort()
+            raise
+        ingest.end()
+        return location
+
+    async def put(self, data: bytes, expected: Digest) -> str:
+        self.blobs[f"memory/{expected}"] = data
+        return f"memory/{expected}"
+
+    def open(self, digest: Digest, location: str, size: int) -> AbstractAsyncContextManager[BlobReader]:
+        return self._open(digest, location, size)
+
+    @asynccontextmanager
+    async def _open(self, digest: Digest, location: str, size: int) -> AsyncGenerator[BlobReader, None]:
+        data = self.blobs.get(location)
+        if data is None or len(data) != size:
+            raise BlobUnknown(f"{digest} is missing from the store")
+        yield _MemoryReader(digest, data)
+
+    async def read(self, digest: Digest, location: str, size: int) -> bytes:
+        data = self.blobs.get(location)
+        if data is None or len(data) != size or Digest.of(data, digest.algorithm) != digest:
+            raise BlobUnknown(f"{digest} is missing from the store")
+        return data
+
+    async def delete(self, location: str) -> None:
+        self.blobs.pop(location, None)
+
+    async def walk(self) -> AsyncGenerator[tuple[Digest, str, int], None]:
+        for location, data in list(self.blobs.items()):
+            yield Digest.parse(location.removeprefix("memory/")), location, len(data)
+
+    def active(self) -> frozenset[str]:
+        return frozenset(self._active)
+
+    async def staged(self) -> Sequence[str]:
+        return sorted(self._suspended)
+
+    async def discard(self, ingest_id: str) -> None:
+        self._suspended.pop(ingest_id, None)
+
+    async def free(self) -> int:
+        taken = sum(map(len, self.blobs.values())) + sum(map(len, self._suspended.values()))
+        return max(0, self.limit - taken - sum(len(ingest.data) for ingest in self._active.values()))
+
+    def ended(self, ingest_id: str, kept: bytes | None) -> None:
+        """An ingest is open no more; `kept` are the bytes it was suspended with."""
+        self._active.pop(ingest_id, None)
+        if kept is not None:
+            self._suspended[ingest_id] = kept
+
+
+class MemoryIngest:
+    """`Ingest` on memory that has descriptors (Linux's memfd)."""
+
+    def __init__(self, store: MemoryBlobStore, ingest_id: str, data: bytes, on_written: Callable[[int], None]) -> None:
+        self._store = store
+        self._id = ingest_id
+        self._on_written = on_written
+        self._descriptor = os.memfd_create("ingest")
+        os.pwrite(self._descriptor, data, 0)
+        self._offset = self._written = len(data)
+
+    @property
+    def id(self) -> str:
+        return self._id
+
+    @property
+    def offset(self) -> int:
+        return self._offset
+
+    @property
+    def written(self) -> int:
+        return self._written
+
+    @property
+    def data(self) -> bytes:
+        """What is accepted."""
+        return b"" if self._descriptor < 0 else os.pread(self._descriptor, self._offset, 0)
+
+    def open_descriptor(self) -> int:
+        self._check()
+        return os.open(f"/proc/self/fd/{self._descriptor}", os.O_RDONLY | os.O_CLOEXEC)
+
+    async def write(self, chunk: bytes) -> None:
+        self._check()
+        if not chunk:
+            return
+        if await self._store.free() < len(chunk):
+            raise NoRoom("the disk is full: nothing more can be stored until room is made")
+        os.pwrite(self._descriptor, chunk, self._offset)
+        self._offset += len(chunk)
+        asyncio.get_running_loop().call_soon(self._taken, self._offset)
+
+    def _check(self) -> None:
+        if self._descriptor < 0:
+            raise StoreFailed(f"ingest/{self._id} is closed")
+
+    def _taken(self, written: int) -> None:
+        self._written = written
+        if self._descriptor >= 0:
+            self._on_written(written)
+
+    async def verify(self, expected: Digest) -> None:
+        self._check()
+        found = Digest.of(self.data, expected.algorithm)
+        if found != expected:
+            raise DigestInvalid(f"the content is {found}, not {expected}")
+
+    async def abort(self) -> None:
+        self.end()
+
+    async def suspend(self) -> None:
+        self.end(keep=True)
+
+    def end(self, *, keep: bool = False) -> None:
+        """Close it. Harmless when repeated."""
+        if self._descriptor >= 0:
+            self._store.ended(self._id, self.data if keep else None)
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+
+class _MemoryReader:
+    """`BlobReader` of bytes in memory."""
+
+    def __init__(self, digest: Digest, data: bytes) -> None:
+        self.digest = digest
+        self.size = len(data)
+        self._data = data
+
+    async def ready(self, offset: int, end: int) -> int:
+        del offset
+        return min(end, self.size)
+
+    def fileno(self) -> None:
+        return None
+
+    async def read(self, offset: int, count: int) -> bytes:
+        data = self._data[offset : offset + count]
+        if not data:
+            raise StoreFailed(f"{self.digest} ended early: {offset} of {self.size} bytes")
+        return data
+
+
+# --- facts ------------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class _Blob:
+    """One row of `blobs`."""
+
+    size: int
+    location: str
+    state: str = "held"
+
+
+@dataclass(slots=True)
+class _Linked:
+    """One row of `links`."""
+
+    linked_at: float
+    link: Link = field(default_factory=Link)
+
+
+class MemoryCatalog:
+    """`Catalog` in dicts."""
+
+    def __init__(self) -> None:
+        self._instance = secrets.token_hex(16)
+        self._repositories: dict[Repository, RepositoryFacts] = {}
+        self._blobs: dict[Digest, _Blob] = {}
+        self._links: dict[tuple[Repository, Digest, bool], _Linked] = {}
+        self._manifests: dict[Digest, Manifest] = {}
+        self._tags: dict[Repository, dict[str, Tag]] = {}
+        self._partials: dict[str, Partial] = {}
+        self.misses: dict[str, int] = {}
+
+    # --- repositories -------------------------------------------------------------------------------------
+
+    async def repository(self, repository: Repository) -> RepositoryFacts:
+        return self._repositories.get(repository, RepositoryFacts(Visibility.UNKNOWN, 0.0))
+
+    async def set_visibility(self, repository: Repository, visibility: Visibility, at: float) -> None:
+        self._repositories[repository] = RepositoryFacts(visibility, at)
+
+    # --- blobs and links ----------------------------------------------------------------------------------
+
+    def _held(self, digest: Digest) -> _Blob | None:
+        blob = self._blobs.get(digest)
+        return blob if blob and blob.state == "held" else None
+
+    async def holding(self, repository: Repository, digest: Digest, *, is_manifest: bool) -> Holding | None:
+        blob = self._held(digest)
+        if blob is None:
+            return None
+        own = self._links.get((repository, digest, is_manifest))
+        links = [(home, row.link) for (home, linked, _), row in self._links.items() if linked == digest]
+        return Holding(
+            size=blob.size,
+            location=blob.location,
+            link=own.link if own else None,
+            public=any(link.anonymous_at is not None for _, link in links),
+            suppliers=frozenset(
+                home.registry
+                for home, link in links
+                if link.anonymous_at is not None or link.credentials_at is not None
+            ),
+        )
+
+    async def hold(
+        self, digest: Digest, size: int, location: str, links: Sequence[tuple[Repository, Proof]], at: float
+    ) -> None:
+        self._hold(digest, size, location)
+        for repository, proof in links:
+            self._link(repository, digest, proof, at, is_manifest=False)
+
+    def _hold(self, digest: Digest, size: int, location: str) -> None:
+        blob = self._blobs.get(digest)
+        if blob and blob.state == "deleting":
+            raise StoreFailed(f"{digest} is just being deleted: try again")
+        self._blobs[digest] = _Blob(size, location)
+
+    def _link(self, repository: Repository, digest: Digest, proof: Proof, at: float, *, is_manifest: bool) -> None:
+        row = self._links.setdefault((repository, digest, is_manifest), _Linked(at))
+        proven = f"{proof.value}_at"
+        row.link = replace(row.link, **{proven: max(at, getattr(row.link, proven) or 0.0)})
+
+    async def link(self, repository: Repository, digest: Digest, proof: Proof, at: float, *, is_manifest: bool) -> bool:
+        if self._held(digest) is None:
+            return False
+        self._link(repository, digest, proof, at, is_manifest=is_manifest)
+        return True
+
+    async def quarantine(self, digest: Digest) -> None:
+        blob = self._held(digest)
+        if blob:
+            blob.state = "quarantined"
+
+    async def expected_size(self, digest: Digest) -> int | None:
+        sizes = [
+            child.descriptor.size
+            for parent, manifest in self._manifests.items()
+            if self._held(parent)
+            for child in manifest.children()
+            if child.descriptor.digest == digest
+        ]
+        return min(sizes, default=None)
+
+    # --- deletion -----------------------------------------------------------------------------------------
+
+    async def begin_delete(self, digest: Digest) -> str | None:
+        blob = self._blobs.get(digest)
+        if blob is None or blob.state == "deleting" or self._needed(digest):
+            return None
+        blob.state = "deleting"
+        return blob.location
+
+    def _needed(self, digest: Digest) -> bool:
+        tagged = any(tag.manifest == digest for names in self._tags.values() for tag in names.values())
+        linked = any(blob == digest and is_manifest for _, blob, is_manifest in self._links)
+        named = any(
+            child.descriptor.digest == digest
+            for parent, manifest in self._manifests.items()
+            if self._blobs[parent].state != "deleting"
+            for child in manifest.children()
+        )
+        return tagged or linked or named
+
+    async def deleted(self, digest: Digest) -> None:
+        blob = self._blobs.get(digest)
+        if blob and blob.state == "deleting":
+            del self._blobs[digest]
+            self._manifests.pop(digest, None)
+            for key in [key for key in self._links if key[1] == digest]:
+                del self._links[key]
+
+    async def deleting(self) -> Sequence[tuple[Digest, str]]:
+        return [(digest, blob.location) for digest, blob in self._blobs.items() if blob.state == "deleting"]
+
+    # --- manifests ----------------------------------------------------------------------------------------
+
+    async def hold_manifest(
+        self, repository: Repository, manifest: Manifest, location: str, proof: Proof, at: float
+    ) -> None:
+        digest = manifest.descriptor.digest
+        self._hold(digest, manifest.descriptor.size, location)
+        self._link(repository, digest, proof, at, is_manifest=True)
+        self._manifests.setdefault(digest, manifest)
+
+    async def manifest_type(self, digest: Digest) -> str | None:
+        manifest = self._manifests.get(digest)
+        return manifest.descriptor.media_type if manifest and self._held(digest) else None
+
+    async def referrers(self, repository: Repository, subject: Digest) -> Sequence[Digest]:
+        found = []
+        for digest, manifest in self._manifests.items():
+            row = self._links.get((repository, digest, True))
+            if row and self._held(digest) and manifest.subject and manifest.subject.digest == subject:
+                found.append((row.linked_at, digest.to_bytes(), digest))
+        return [digest for _, _, digest in sorted(found)]
+
+    # --- tags ---------------------------------------------------------------------------------------------
+
+    async def tag(self, repository: Repository, name: str) -> Tag | None:
+        return self._tags.get(repository, {}).get(name)
+
+    async def tags(self, repository: Repository) -> Sequence[str]:
+        return sorted(self._tags.get(repository, {}))
+
+    async def move_tag(
+        self,
+        repository: Repository,
+        name: str,
+        expected: Digest | None,
+        to: Digest,
+        origin: Origin,
+        at: float,
+        actor: str,
+    ) -> bool:
+        del actor  # the history is nobody's to read yet
+        tags = self._tags.setdefault(repository, {})
+        known = tags.get(name)
+        held = self._held(to) is not None and (repository, to, True) in self._links
+        if not held or (known.manifest if known else None) != expected:
+            return False
+        moved_at = known.moved_at if known and known.manifest == to else at
+        tags[name] = Tag(name, to, origin, moved_at, at, None)
+        return True
+
+    async def confirm_tag(self, repository: Repository, name: str, manifest: Digest, at: float) -> None:
+        tag = await self.tag(repository, name)
+        if tag and tag.manifest == manifest:
+            self._tags[repository][name] = replace(tag, checked_at=at, gone_at=None)
+
+    async def tag_gone(self, repository: Repository, name: str, at: float) -> None:
+        tag = await self.tag(repository, name)
+        if tag and tag.gone_at is None:
+            self._tags[repository][name] = replace(tag, gone_at=at)
+
+    async def drop_tag(self, repository: Repository, name: str, at: float, actor: str) -> None:
+        del at, actor
+        self._tags.get(repository, {}).pop(name, None)
+
+    async def only_here(self, limit: int) -> Sequence[tuple[Repository, Tag]]:
+        gone = [
+            (tag.gone_at, repository, tag.name, tag)
+            for repository, names in self._tags.items()
+            for tag in names.values()
+            if tag.gone_at is not None
+        ]
+        return [(repository, tag) for _, repository, _, tag in sorted(gone, key=lambda row: row[:3])][:limit]
+
+    # --- begun downloads, misses, the whole ---------------------------------------------------------------
+
+    async def partial(self, digest: Digest, registry: str, *, anonymous: bool) -> Partial | None:
+        for row in self._partials.values():
+            if (row.digest, row.registry, row.anonymous) == (digest, registry, anonymous):
+                return row
+        return None
+
+    async def begin_partial(self, partial: Partial) -> None:
+        earlier = await self.partial(partial.digest, partial.registry, anonymous=partial.anonymous)
+        if earlier:
+            del self._partials[earlier.id]
+        self._partials[partial.id] = partial
+
+    async def end_partial(self, ingest_id: str) -> None:
+        self._partials.pop(ingest_id, None)
+
+    async def partials(self) -> Sequence[Partial]:
+        return sorted(self._partials.values(), key=lambda row: (row.started_at, row.id))
+
+    async def missed(self, name: str, at: float) -> None:
+        del at
+        self.misses[name] = self.misses.get(name, 0) + 1
+
+    async def instance(self) -> str:
+        return self._instance
+
+    async def totals(self) -> Totals:
+        held = [blob.size for blob in self._blobs.values() if blob.state == "held"]
+        tags = [tag for names in self._tags.values() for tag in names.values()]
+        return Totals(
+            blobs=len(held),
+            bytes=sum(held),
+            repositories=len({repository for repository, _, _ in self._links}),
+            tags=len(tags),
+            only_here=sum(tag.gone_at is not None for tag in tags),
+        )
+
+    async def close(self) -> None:
+        """Nothing to do; what it knows stays readable."""

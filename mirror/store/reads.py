@@ -1,0 +1,135 @@
+"""What is read from the catalog: each method one SELECT, on a few connections beside the writer's.
+
+aiosqlite runs each connection on its own thread and interleaves single statements, so that more than one SELECT would
+not see one state. Readers cannot write (`query_only`) and never checkpoint.
+"""
+
+import sqlite3
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import aiosqlite
+
+from mirror.errors import StoreFailed
+from mirror.store.writer import failure
+
+_CONNECTIONS = 2
+
+REPOSITORY = "SELECT visibility, checked_at FROM repositories WHERE registry = ? AND path = ?"
+
+# Registries of credentialed and anonymous links alike: both delivered the bytes.
+HOLDING = """
+    SELECT b.size, b.location,
+           l.linked_at, l.anonymous_at, l.credentials_at, l.pushed_at,
+           EXISTS (SELECT 1 FROM links p WHERE p.blob = b.id AND p.anonymous_at IS NOT NULL),
+           (SELECT group_concat(DISTINCT s.registry) FROM links o JOIN repositories s ON s.id = o.repository
+            WHERE o.blob = b.id AND (o.anonymous_at IS NOT NULL OR o.credentials_at IS NOT NULL))
+    FROM blobs b
+    LEFT JOIN repositories r ON r.registry = ?1 AND r.path = ?2
+    LEFT JOIN links l ON l.repository = r.id AND l.blob = b.id AND l.is_manifest = ?4
+    WHERE b.digest = ?3 AND b.state = 'held'
+"""
+
+EXPECTED_SIZE = """
+    SELECT e.size FROM blobs c JOIN edges e ON e.child = c.id JOIN blobs p ON p.id = e.parent
+    WHERE c.digest = ? AND p.state = 'held' ORDER BY e.size LIMIT 1
+"""
+
+DELETING = "SELECT digest, location FROM blobs WHERE state = 'deleting' ORDER BY id"
+
+MANIFEST_TYPE = """
+    SELECT m.media_type FROM blobs b JOIN manifests m ON m.blob = b.id WHERE b.digest = ? AND b.state = 'held'
+"""
+
+REFERRERS = """
+    SELECT b.digest
+    FROM repositories r
+    JOIN blobs s ON s.digest = ?3
+    JOIN manifests m ON m.subject = s.id
+    JOIN blobs b ON b.id = m.blob AND b.state = 'held'
+    JOIN links l ON l.repository = r.id AND l.blob = m.blob AND l.is_manifest = 1
+    WHERE r.registry = ?1 AND r.path = ?2
+    ORDER BY l.linked_at, b.digest
+"""
+
+_TAG = "t.name, b.digest, t.origin, t.moved_at, t.checked_at, t.gone_at"
+
+TAG = f"""
+    SELECT {_TAG} FROM repositories r
+    JOIN tags t ON t.repository = r.id AND t.name = ?3
+    JOIN blobs b ON b.id = t.manifest
+    WHERE r.registry = ?1 AND r.path = ?2
+"""  # noqa: S608 — columns, not values
+
+TAGS = """
+    SELECT t.name FROM repositories r JOIN tags t ON t.repository = r.id
+    WHERE r.registry = ? AND r.path = ? ORDER BY t.name
+"""
+
+ONLY_HERE = f"""
+    SELECT r.registry, r.path, {_TAG} FROM tags t
+    JOIN repositories r ON r.id = t.repository
+    JOIN blobs b ON b.id = t.manifest
+    WHERE t.gone_at IS NOT NULL ORDER BY t.gone_at LIMIT ?
+"""  # noqa: S608 — columns, not values
+
+PARTIAL = """
+    SELECT id, digest, registry, anonymous, started_at FROM ingests
+    WHERE digest = ? AND registry = ? AND anonymous = ?
+"""
+
+PARTIALS = "SELECT id, digest, registry, anonymous, started_at FROM ingests ORDER BY started_at, id"
+
+INSTANCE = "SELECT value FROM meta WHERE key = 'instance'"
+
+# The one that walks everything; `blobs_held` and `tags_gone` at least keep it to indices.
+TOTALS = """
+    SELECT (SELECT count(*) FROM blobs WHERE state = 'held'),
+           (SELECT coalesce(sum(size), 0) FROM blobs WHERE state = 'held'),
+           (SELECT count(*) FROM repositories r WHERE EXISTS (SELECT 1 FROM links l WHERE l.repository = r.id)),
+           (SELECT count(*) FROM tags),
+           (SELECT count(*) FROM tags WHERE gone_at IS NOT NULL)
+"""
+
+
+class Readers:
+    """A few reading connections; each statement goes to the one with the least to do."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._connections: list[aiosqlite.Connection] = []
+        self._busy: list[int] = []
+
+    async def start(self) -> None:
+        """Open them. The database exists and is in WAL mode by now."""
+        for _ in range(_CONNECTIONS):
+            connection = await aiosqlite.connect(self._path, isolation_level=None, cached_statements=64)
+            self._connections.append(connection)
+            self._busy.append(0)
+            await connection.execute_fetchall("PRAGMA query_only = ON")
+            await connection.execute_fetchall("PRAGMA wal_autocheckpoint = 0")
+
+    async def all(self, sql: str, *parameters: object) -> Sequence[Sequence[Any]]:
+        """Every row of one SELECT. Raises `StoreFailed`, or `DataInvalid` for a damaged database."""
+        if not self._connections:
+            raise StoreFailed("the catalog is closed")
+        index = self._busy.index(min(self._busy))
+        self._busy[index] += 1
+        try:
+            return list(await self._connections[index].execute_fetchall(sql, parameters))
+        except sqlite3.Error as error:
+            raise failure(self._path, error) from error
+        finally:
+            self._busy[index] -= 1
+
+    async def one(self, sql: str, *parameters: object) -> Sequence[Any] | None:
+        """The first row of one SELECT, or None. Raises as `all` does."""
+        rows = await self.all(sql, *parameters)
+        return rows[0] if rows else None
+
+    async def close(self) -> None:
+        """Close them. Harmless when repeated."""
+        connections, self._connections = self._connections, []
+        for connection in connections:
+            await connection.close()

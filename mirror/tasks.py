@@ -1,0 +1,56 @@
+"""Background tasks with an owner.
+
+An application-wide `asyncio.TaskGroup` would end everybody on one task's exception; a bare task is only weakly
+referenced and its failure is lost. `Tasks` holds each one, logs what it raises, and drains with a deadline.
+"""
+
+import asyncio
+import logging
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+
+class Tasks:
+    """The tasks of one application."""
+
+    def __init__(self) -> None:
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._closed = False
+
+    def spawn(self, name: str, coroutine: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """Start `coroutine`. Its failure is logged, and is there for whoever awaits the task; nobody else stops."""
+        task = asyncio.get_running_loop().create_task(coroutine, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+        if self._closed:
+            task.cancel()
+        return task
+
+    def background(self, name: str, coroutine: Coroutine[Any, Any, object]) -> None:
+        """`spawn`, for what nobody waits for."""
+        _ = self.spawn(name, coroutine)
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if task.cancelled():
+            return
+        error = task.exception()  # retrieved here, so that nobody's silence turns it into a warning
+        if error is not None:
+            log.error("background task %s failed: %s", task.get_name(), error, exc_info=error)
+
+    def __len__(self) -> int:
+        return len(self._tasks)
+
+    async def drain(self, seconds: float) -> None:
+        """Give what runs `seconds` to end by itself, then cancel it and wait. Later spawns are cancelled at once."""
+        self._closed = True
+        if self._tasks:
+            await asyncio.wait(set(self._tasks), timeout=seconds)
+        while self._tasks:
+            remaining = set(self._tasks)
+            for task in remaining:
+                task.cancel()
+            await asyncio.wait(remaining)

@@ -1,0 +1,212 @@
+"""One operation at one URL: authentication and redirects, one hop at a time, until there is an answer.
+
+Redirects (RFC 9110, 15.4) come on every kind of request and lead anywhere. Each hop builds its headers anew: what
+authenticates us at one origin is shown to no other. A signed URL is sent on byte for byte.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NoReturn
+
+from yarl import URL
+
+from mirror.clock import Clock
+from mirror.errors import (
+    UpstreamError,
+    UpstreamForbidden,
+    UpstreamGone,
+    UpstreamInvalid,
+    UpstreamLimited,
+    UpstreamLoop,
+    UpstreamUnreachable,
+)
+from mirror.upstream.auth import Authenticator, Authorization
+from mirror.upstream.bodies import drain
+from mirror.upstream.endpoints import Endpoint, Endpoints
+from mirror.upstream.guard import Reach
+from mirror.upstream.limits import rest_seconds
+from mirror.upstream.loops import is_loop
+from mirror.upstream.translate import origin_of
+from mirror.upstream.transport import Response, Transport
+
+HOPS = 10
+_TRIES = 3  # nothing known; then a token or password; then a renewed one
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The last hop's answer. `hops` is how many redirects led there."""
+
+    response: Response
+    hops: int
+    sent: Authorization | None
+    endpoint: Endpoint
+
+    @property
+    def status(self) -> int:
+        return self.response.status
+
+
+class Exchange:
+    """The operations of one source."""
+
+    def __init__(
+        self,
+        registry: str,
+        *,
+        transport: Transport,
+        auth: Authenticator,
+        endpoints: Endpoints,
+        clock: Clock,
+    ) -> None:
+        self._registry = registry
+        self._transport = transport
+        self._auth = auth
+        self._clock = clock
+        self._origins = frozenset(endpoint.origin for endpoint in endpoints.all)
+        self._inward = False
+
+    async def ask(self, endpoint: Endpoint, method: str, url: URL, headers: Mapping[str, str]) -> Answer:
+        """Send `method` to `url`, a URL of this registry or one that it named. The caller judges the answer."""
+        reach = self._reach(url, inward=self._inward)
+        for hop in range(HOPS + 1):
+            response, sent = await self._authenticated(method, url, headers, reach)
+            inward = self._transport.leads_inward(response)
+            if reach is Reach.CONFIGURED:
+                self._inward = inward
+            if response.status not in _REDIRECTS:
+                return Answer(response, hop, sent, endpoint)
+            await drain(response)
+            url = self.follow(response.url, response.headers.get("Location"))
+            reach = self._reach(url, inward=inward and reach is not Reach.OUTER)
+        raise UpstreamInvalid(f"{self._registry}: more than {HOPS} redirects", registry=self._registry)
+
+    async def judged(self, endpoint: Endpoint, method: str, url: URL, headers: Mapping[str, str]) -> Answer:
+        """`ask`, and raise what its status means unless that is for the caller to say (2xx and 4xx of other kinds)."""
+        answer = await self.ask(endpoint, method, url, headers)
+        await self.judge(answer)
+        return answer
+
+    async def judge(self, answer: Answer) -> None:
+        """Raises the error that this answer's status stands for; the answer is closed then."""
+        status = answer.status
+        if status < 400:
+            return
+        if status in (401, 403):
+            await self._judge_refusal(answer)
+        elif status in (404, 410, 451):
+            await self._fail(answer, UpstreamGone(f"{self._registry} does not have it", registry=self._registry))
+        elif status == 429:
+            await self._fail(answer, self._limited(answer.response))
+        elif is_loop(status, answer.response.headers):
+            await self._fail(answer, self._loop())
+        elif status >= 500 or status == 408:
+            await self._fail(answer, self.unreachable(answer))
+
+    def follow(self, base: URL, location: str | None) -> URL:
+        """Where a `Location` or `Link` at `base` leads. Raises `UpstreamInvalid` or `UpstreamForbidden`."""
+        url = _resolve(base, location or "")
+        if url is None or not url.host:
+            raise UpstreamInvalid(f"{self._registry}: it led to no usable URL", registry=self._registry)
+        if url.scheme not in ("http", "https") or (base.scheme == "https" and url.scheme == "http"):
+            raise UpstreamForbidden(
+                f"{self._registry}: it led from {base.scheme} to {origin_of(url)}, which is not followed",
+                registry=self._registry,
+            )
+        return url
+
+    def unreachable(self, answer: Answer) -> UpstreamUnreachable:
+        """An answer that is none."""
+        where = origin_of(answer.response.url)
+        return UpstreamUnreachable(f"{self._registry}: {where} answered {answer.status}", registry=self._registry)
+
+    def invalid(self, answer: Answer) -> UpstreamInvalid:
+        """An answer that this request cannot have."""
+        where = origin_of(answer.response.url)
+        return UpstreamInvalid(f"{self._registry}: {where} answered {answer.status}", registry=self._registry)
+
+    def _reach(self, url: URL, *, inward: bool) -> Reach:
+        if url.origin() in self._origins:
+            return Reach.CONFIGURED
+        return Reach.INNER if inward else Reach.OUTER
+
+    async def _authenticated(
+        self, method: str, url: URL, headers: Mapping[str, str], reach: Reach
+    ) -> tuple[Response, Authorization | None]:
+        """One hop: what this origin asked for before at once, what it asks for now once more."""
+        ours = reach is Reach.CONFIGURED
+        sent = await self._auth.authorization(url, ours=ours)
+        for attempt in range(_TRIES):
+            shown = {} if sent is None else {"Authorization": sent.header}
+            response = await self._transport.send(method, url, headers={**headers, **shown}, reach=reach)
+            if not _may_be_averted(response, sent) or attempt == _TRIES - 1:
+                break
+            better = await self._renew(response, sent, ours=ours)
+            if better is None:
+                break
+            await drain(response)
+            sent = better
+        if ours and sent is not None and sent.credential is not None and response.status not in (401, 403):
+            self._auth.accepted()
+        return response, sent
+
+    async def _renew(self, response: Response, sent: Authorization | None, *, ours: bool) -> Authorization | None:
+        try:
+            return await self._auth.renew(response, sent, ours=ours)
+        except UpstreamError:
+            await drain(response)
+            raise
+
+    async def _judge_refusal(self, answer: Answer) -> NoReturn:
+        """401 or 403. A store that we were redirected to and that asked for nothing does not speak of the content."""
+        sent, credential = answer.sent, answer.sent.credential if answer.sent else None
+        if answer.hops and sent is None and "WWW-Authenticate" not in answer.response.headers:
+            await self._fail(answer, self.unreachable(answer))
+        if sent is not None and credential is not None and sent.scheme == "basic" and answer.status == 403:
+            # Forbidden, or (ECR) expired? What the ping says of the same credentials tells.
+            ping = await self._transport.send(
+                "GET", answer.endpoint.ping, headers={"Authorization": sent.header}, reach=Reach.CONFIGURED
+            )
+            await drain(ping)
+            refused = ping.status in (401, 403)
+            gone = UpstreamGone(f"{self._registry} refused: 403", registry=self._registry, refused=True)
+            await self._fail(answer, self._auth.refuse(credential) if refused else gone)
+        await self._fail(answer, self._auth.verdict(answer.response, sent))
+
+    async def _fail(self, answer: Answer, error: UpstreamError) -> NoReturn:
+        await drain(answer.response)
+        raise error
+
+    def _limited(self, response: Response) -> UpstreamLimited:
+        seconds = rest_seconds(response.headers.get("Retry-After"), self._clock.wall())
+        return UpstreamLimited(
+            f"{self._registry} limits our requests; nothing is sent there for {seconds:.0f} s",
+            registry=self._registry,
+            retry_after=seconds,
+        )
+
+    def _loop(self) -> UpstreamLoop:
+        return UpstreamLoop(
+            f"{self._registry}: its URL leads back to this mirror; correct `url` of the registry",
+            registry=self._registry,
+        )
+
+
+def _may_be_averted(response: Response, sent: Authorization | None) -> bool:
+    """Whether a better authorization may help: 401; 403 with a challenge; 403 for a password (ECR's expired one)."""
+    if response.status == 401:
+        return True
+    basic = sent is not None and sent.scheme == "basic"
+    return response.status == 403 and (basic or "WWW-Authenticate" in response.headers)
+
+
+def _resolve(base: URL, location: str) -> URL | None:
+    """`location` as it stands where it is printable ASCII, else quoted; without a user, which no server may name."""
+    verbatim = location.isascii() and location.isprintable() and " " not in location
+    try:
+        target = URL(location, encoded=verbatim)
+        url = target if target.is_absolute() else base.join(target)
+        return url.with_user(None) if url.raw_user or url.raw_password else url
+    except ValueError:
+        return None

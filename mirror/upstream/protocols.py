@@ -1,0 +1,118 @@
+"""The contracts of the upstream ring: what a flight and a tag read from.
+
+A `Source` is one registry seen with or without credentials. It retries nothing that it cannot retry unseen:
+resuming a broken blob is the flight's business, which asks `open` anew with the offset it has reached.
+"""
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Protocol
+
+from mirror.oci.digest import Digest
+from mirror.oci.manifest import Descriptor
+from mirror.oci.names import Reference, Repository
+
+
+class Download(Protocol):
+    """An open body. `size` is the whole blob's length in bytes, None where the registry does not say;
+    `offset` is where `chunks` begin, 0 where the registry ignored the range.
+
+    Iterating raises an `UpstreamError` when the connection breaks, falls silent or ends early.
+    """
+
+    @property
+    def size(self) -> int | None: ...
+    @property
+    def offset(self) -> int: ...
+    @property
+    def chunks(self) -> AsyncIterator[bytes]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """A manifest as it came: untouched bytes, the declared type. Not yet verified, not yet parsed."""
+
+    raw: bytes
+    media_type: str | None
+    digest: Digest | None  # what the header claims; never trusted
+
+
+@dataclass(frozen=True, slots=True)
+class TagPage:
+    names: tuple[str, ...]
+    next: str | None  # opaque: hand it back to get the next page
+
+
+class Source(Protocol):
+    """One registry, seen with (`anonymous` False) or without credentials.
+
+    Every method raises `UpstreamGone` where the registry says that this is not there for us, and an
+    `UpstreamNoAnswer` for all that is no answer: outage, 429, our credentials refused, a breaker that is open.
+    """
+
+    @property
+    def key(self) -> tuple[str, bool]:
+        """(registry, anonymous?)"""
+        ...
+
+    def open(
+        self, repository: Repository, digest: Digest, offset: int = 0, end: int | None = None
+    ) -> AbstractAsyncContextManager[Download]:
+        """A blob's bytes from `offset` to `end` (exclusive)."""
+        ...
+
+    async def size(self, repository: Repository, digest: Digest) -> int | None:
+        """The registry has this blob for us, and how long it is (None: it has it, but does not say)."""
+        ...
+
+    async def head(self, reference: Reference) -> Descriptor | None:
+        """What a tag or digest names, or None where this registry's HEAD does not tell (then ask `manifest`)."""
+        ...
+
+    async def manifest(self, reference: Reference) -> Fetched:
+        """A manifest by tag or digest, at most 4 MiB."""
+        ...
+
+    async def tags(self, repository: Repository, page: str | None) -> TagPage:
+        """One page of tag names; `page` is None or an earlier page's `next`."""
+        ...
+
+    async def referrers(self, repository: Repository, subject: Digest) -> Fetched | None:
+        """The referrers index, by the API, else by the fallback tag; None where there is neither."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class SourceState:
+    """How one source is doing, for status and metrics."""
+
+    registry: str
+    anonymous: bool
+    up: bool
+    since: float | None  # wall time of the first failure of this outage
+    reason: str | None  # a sentence, without secrets
+    retry_at: float | None  # wall time before which nothing is sent
+    pulls_left: int | None  # Docker Hub's ratelimit-remaining
+    pulls_limit: int | None
+    fetched_bytes: int
+    checked: bool = False  # whether it has answered anything yet
+    limited: bool = False  # it said 429
+    refused: bool = False  # it did not accept our credentials
+
+
+class Upstreams(Protocol):
+    """All configured registries."""
+
+    def source(self, registry: str, *, anonymous: bool) -> Source:
+        """Raises `NameUnknown` where the registry is not configured or not enabled."""
+        ...
+
+    def has_credentials(self, registry: str) -> bool: ...
+    def states(self) -> list[SourceState]: ...
+    async def probe(self) -> None:
+        """Ask each registry `GET /v2/` once (and Docker Hub its limit), in parallel, bounded in time."""
+        ...
+
+
+Headers = Mapping[str, str]
