@@ -128,8 +128,8 @@ async def running(settings: Settings, *, clock: Clock | None = None) -> AsyncIte
     clock = clock or Clock()
     async with AsyncExitStack() as stack:
         own_socket = socket_path(settings.socket, settings.data, os.environ)
-        directory = DataDirectory.acquire(settings.data, own_socket)
-        stack.callback(directory.release)
+        directory = await asyncio.to_thread(DataDirectory.acquire, settings.data, own_socket)
+        stack.push_async_callback(asyncio.to_thread, directory.release)
         store = await DiskStore.start(settings.data)
         stack.push_async_callback(store.close)
         catalog = await SqliteCatalog.start(settings.data / "mirror.db")
@@ -138,8 +138,9 @@ async def running(settings: Settings, *, clock: Clock | None = None) -> AsyncIte
         instance = await catalog.instance()
         tasks = Tasks()
         listeners = Listeners()
-        upstreams = Registries(settings, clock=clock, instance=instance, listening=listeners.bound, tasks=tasks)
+        upstreams = Registries(settings, clock=clock, instance=instance, listening=listeners.bound)
         stack.push_async_callback(upstreams.close)
+        await upstreams.start()
         stack.push_async_callback(tasks.drain, DRAIN_SECONDS)
 
         enabled = {name: registry for name, registry in settings.registries.items() if registry.enabled}
@@ -181,8 +182,8 @@ async def running(settings: Settings, *, clock: Clock | None = None) -> AsyncIte
             access_log=_access_log(settings, stack),
             instance=instance,
         )
-        tasks.background("clean staging", _clean_staging(store, catalog, clock))
-        tasks.background("watch flights", flights.watch())
+        tasks.background("clean staging", _clean_staging(store, catalog, clock), endless=True)
+        tasks.background("watch flights", flights.watch(), endless=True)
         stack.push_async_callback(listeners.close, DRAIN_SECONDS)
         await listeners.listen(settings.listen, Dispatch(services, None))
         await listeners.listen_on_socket(own_socket, settings.socket_group, Dispatch(services, Role.SOCKET))

@@ -18,6 +18,7 @@ class Tasks:
 
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._endless: set[asyncio.Task[Any]] = set()
         self._closed = False
 
     def spawn(self, name: str, coroutine: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
@@ -29,12 +30,15 @@ class Tasks:
             task.cancel()
         return task
 
-    def background(self, name: str, coroutine: Coroutine[Any, Any, object]) -> None:
-        """`spawn`, for what nobody waits for."""
-        _ = self.spawn(name, coroutine)
+    def background(self, name: str, coroutine: Coroutine[Any, Any, object], *, endless: bool = False) -> None:
+        """`spawn`, for what nobody waits for. What is `endless` is not waited for by `drain` either."""
+        task = self.spawn(name, coroutine)
+        if endless:
+            self._endless.add(task)
 
     def _ended(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
+        self._endless.discard(task)
         if task.cancelled():
             return
         error = task.exception()  # retrieved here, so that nobody's silence turns it into a warning
@@ -47,8 +51,8 @@ class Tasks:
     async def drain(self, seconds: float) -> None:
         """Give what runs `seconds` to end by itself, then cancel it and wait. Later spawns are cancelled at once."""
         self._closed = True
-        if self._tasks:
-            await asyncio.wait(set(self._tasks), timeout=seconds)
+        if finite := self._tasks - self._endless:
+            await asyncio.wait(finite, timeout=seconds)
         while self._tasks:
             remaining = set(self._tasks)
             for task in remaining:

@@ -11,7 +11,11 @@ from mirror.cli.output import escape, human_duration, human_size
 
 PATH = "/api/v1/status"
 _NAME_WIDTH = 10
-_SERVER_HELP = "The mirror to ask: http://HOST:PORT or unix:///PATH.  [default: the one on this machine]"
+_ABSURD = 1e24  # no count, size or time of ours comes near it
+_SERVER_HELP = (
+    "The mirror to ask: http://HOST:PORT, or the path of its socket or data folder."
+    "  [default: the system's on this machine, else yours]"
+)
 
 
 @click.command()
@@ -46,7 +50,9 @@ def _summary(status: Mapping[str, Any]) -> Iterator[str]:
     state = f"up {human_duration(uptime).lower()}" if _is_number(uptime) else "up"
     offline = ", offline: no registry is asked" if status.get("offline") else ""
     yield _row("mirror", f"{_text(status, 'version')}, {state}{offline}")
-    yield _row("listens on", ", ".join(escape(str(address)) for address in status.get("listen") or ["nothing"]))
+    listen = status.get("listen")
+    addresses = [escape(str(address)) for address in listen] if isinstance(listen, list) else []
+    yield _row("listens on", ", ".join(addresses) or "nothing")
     yield from _traffic(_table(status, "traffic"))
     yield from _data(_table(status, "data"))
 
@@ -133,7 +139,7 @@ def _gone(image: Mapping[str, Any], now: float) -> str:
 
 
 def _is_number(value: object) -> TypeGuard[float]:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < _ABSURD
 
 
 def _table(values: Mapping[str, Any], key: str) -> Mapping[str, Any]:

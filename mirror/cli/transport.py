@@ -70,11 +70,12 @@ class _UnixConnection(http.client.HTTPConnection):
 
 
 def parse_server(text: str) -> Server:
-    """`http://HOST:PORT`, `https://…`, `unix:///PATH` or a socket's path. Raises `ServerUnreachable`."""
-    if text.startswith("unix://"):
-        return Server(text, path=Path(text.removeprefix("unix://")))
-    if text.startswith(("/", "./")):
-        return Server(text, path=Path(text))
+    """`http://HOST:PORT`, `https://…`, or `unix:///PATH`; a path alone may be a socket's or a data folder's.
+
+    Raises `ServerUnreachable`.
+    """
+    if text.startswith(("unix://", "/", ".")):
+        return _by_path(Path(text.removeprefix("unix://")))
     try:
         parts = urlsplit(text if "://" in text else f"http://{text}")
         host, port = parts.hostname, parts.port
@@ -83,10 +84,20 @@ def parse_server(text: str) -> Server:
         parts = urlsplit("")
     if parts.scheme not in ("http", "https") or not host or parts.path not in ("", "/") or parts.username:
         raise ServerUnreachable(
-            f"{text!r} names no mirror; write http://HOST:PORT, https://HOST:PORT or unix:///PATH/OF/SOCKET"
+            f"{text!r} names no mirror; write http://HOST:PORT, https://HOST:PORT, or the path of its socket or data"
+            " folder"
         )
     tls = parts.scheme == "https"
     return Server(f"{parts.scheme}://{parts.netloc}", host=host, port=port or (443 if tls else 80), tls=tls)
+
+
+def _by_path(path: Path) -> Server:
+    if path.is_dir():
+        found = _socket_of(path)
+        if found is None:
+            raise ServerUnreachable(f"no mirror runs on the data folder {path}; start one: mirror serve --data {path}")
+        path = found
+    return Server(f"unix://{path}", path=path)
 
 
 def candidates(environ: Mapping[str, str]) -> Iterator[Path]:
@@ -132,7 +143,8 @@ def find(server: str | None, environ: Mapping[str, str]) -> Server:
             return Server(f"unix://{path}", path=path)
         tried.append(f"{path} ({reason})")
     raise ServerUnreachable(
-        f"no mirror runs here: tried {', '.join(tried)}. Start one with `mirror serve`, or name one with --server"
+        f"no mirror runs here: tried {', '.join(tried)}. Start one with `mirror serve`, or name one with --server:"
+        " its URL, socket or data folder"
     )
 
 

@@ -17,13 +17,13 @@ from pydantic_core import ErrorDetails
 
 from mirror.config.layers import Layer, Problem, find_file, from_environment, from_file, from_flags, section_of
 from mirror.config.model import KeyPath, Settings
+from mirror.config.paths import SYSTEM_DATA
 from mirror.config.registries import WELL_KNOWN
 from mirror.config.toml import toml_key, toml_value
 from mirror.config.values import Allowed, mask
 from mirror.errors import ConfigInvalid
 
 SYSTEM_FILE = Path("/etc/mirror/mirror.toml")
-SYSTEM_DATA = Path("/var/lib/mirror")
 DEFAULT = "default"
 OUT_OF_THE_BOX = "well-known"
 _SHOWN = 80  # characters of a wrong value that a message repeats

@@ -140,8 +140,8 @@ class Manifest:
         nothing; a declared type of some vendor that is not the body's is a conflict.
 
         Raises `ManifestTooLarge` beyond `MANIFEST_LIMIT`, `DigestInvalid` if the bytes are not those of
-        `digest`, and `ManifestInvalid` for all else that is wrong with it. Other names of one algorithm,
-        members twice or in another case, and image, index and artifact mixed are wrong.
+        `digest`, and `ManifestInvalid` for all else: no JSON object of bounded size, schema 1, members given
+        twice or in another case, image and index and artifact mixed, descriptors that are none.
         """
         if len(raw) > MANIFEST_LIMIT:
             raise ManifestTooLarge(f"the manifest is larger than {MANIFEST_LIMIT} bytes")
@@ -194,8 +194,8 @@ def _decode(raw: bytes) -> _Object:
     if raw.count(b"{") + raw.count(b"[") > _CONTAINERS_LIMIT or raw.count(b",") > _COMMAS_LIMIT:
         raise ManifestInvalid("the manifest has too many parts")
     try:
-        # Decoded here, for json.loads would also take UTF-16, which no other reader does.
-        body = json.loads(raw.decode(), object_pairs_hook=_object, parse_constant=_no_constant)
+        # Decoded here, for json.loads would also take UTF-16, which Go's readers do not.
+        body = _DECODER.decode(raw.decode())
     except (ValueError, RecursionError):
         raise ManifestInvalid("the manifest is not JSON in UTF-8") from None
     if not isinstance(body, dict):
@@ -213,6 +213,9 @@ def _object(pairs: list[tuple[str, Any]]) -> _Object:
 
 def _no_constant(name: str) -> None:
     raise ManifestInvalid(f"{name} is not JSON")
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_no_constant)
 
 
 def _check_depth(body: _Object) -> None:
@@ -282,7 +285,7 @@ def _content(body: _Object, media_type: str) -> _Content:
     config: Descriptor | None = None
     children: list[Child] = []
     if media_type in IMAGE_TYPES:
-        first = _child(_required(body, "config"), Role.CONFIG, "config")
+        first = _child(body.get("config"), Role.CONFIG, "config")
         config = first.descriptor
         children = [first, *_list(body, "layers", Role.LAYER)]
     elif media_type in INDEX_TYPES:
@@ -354,34 +357,24 @@ def _platform(item: _Object, where: str) -> str | None:
         return None
     platform = _as_object(value, f"{where}.platform")
     _check_members(platform, f"{where}.platform")
-    os, architecture, variant = (platform.get(key) or "" for key in ("os", "architecture", "variant"))
-    parts = [os, architecture, variant] if variant else [os, architecture]
-    for part in parts:
-        if not isinstance(part, str) or (part and _PLATFORM_PART.fullmatch(part) is None):
-            raise ManifestInvalid(f"{where}.platform: malformed")
+    os, architecture, variant = (_optional_text(platform, key, where) for key in ("os", "architecture", "variant"))
+    parts = [part for part in (os, architecture, variant) if part]
+    if any(_PLATFORM_PART.fullmatch(part) is None for part in parts):
+        raise ManifestInvalid(f"{where}.platform is malformed")
     return "/".join(parts) if os and architecture else None
 
 
 def _annotations(item: _Object, where: str) -> Mapping[str, str]:
     value = item.get("annotations")
-    if not value and (value is None or isinstance(value, dict)):
+    if value is None:
         return _NOTHING
     found = _as_object(value, f"{where}: annotations")
-    for text in (*found.keys(), *found.values()):
-        if not isinstance(text, str):
-            raise ManifestInvalid(f"{where}: an annotation is not a string")
-        if not text.isascii() and _has_surrogate(text):
-            raise ManifestInvalid(f"{where}: an annotation is not Unicode")
-    return MappingProxyType(found)
-
-
-def _has_surrogate(text: str) -> bool:
-    """Half of a surrogate pair: JSON can escape it, but no UTF-8 (so no database, no client) can hold it."""
     try:
-        text.encode()
-    except UnicodeEncodeError:
-        return True
-    return False
+        # JSON can escape half of a surrogate pair, which no UTF-8 (so no database, no client) can hold.
+        "".join((*found.keys(), *found.values())).encode()
+    except (TypeError, UnicodeEncodeError):
+        raise ManifestInvalid(f"{where}: an annotation is not a Unicode string") from None
+    return MappingProxyType(found)
 
 
 def _optional_text(item: _Object, key: str, where: str) -> str | None:
@@ -394,15 +387,9 @@ def _optional_text(item: _Object, key: str, where: str) -> str | None:
     return value
 
 
-def _required(body: _Object, key: str) -> object:
-    if body.get(key) is None:
-        raise ManifestInvalid(f"{key} is missing")
-    return body[key]
-
-
 def _as_object(value: object, where: str) -> _Object:
     if not isinstance(value, dict):
-        raise ManifestInvalid(f"{where} is not an object")
+        raise ManifestInvalid(f"{where} is missing, or not an object")
     return value
 
 

@@ -105,9 +105,8 @@ def parse(path: str, query: str = "") -> Route:
 
     Pure, and its results are hashable: cache it. Raises `PathUnknown` where this is no route at all, else what
     names the part that is wrong: `NameInvalid`, `DigestInvalid`, `BlobUploadUnknown`, `RequestInvalid` (the
-    query), and `ManifestUnknown` for a tag that cannot exist: of manifests, end-3 knows no failure but 404 and
-    end-7a no other for this, and the conformance suite of spec 1.1 (`setup.go`) asks for
-    `.INVALID_MANIFEST_NAME` and wants it.
+    query), `ManifestUnknown` (a tag that cannot exist: end-3 knows no failure but 404, and the conformance
+    suite up to spec 1.1, `setup.go`, asks for `.INVALID_MANIFEST_NAME` to get it).
     """
     path = _decoded(path)
     parameters = _parameters(query) if query else _NO_PARAMETERS

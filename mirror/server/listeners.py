@@ -51,9 +51,9 @@ class Listeners:
         self._runners: list[web.ServerRunner] = []
         self.socket: Path | None = None
 
-    def bound(self) -> frozenset[tuple[str, int]]:
+    def bound(self) -> set[tuple[str, int]]:
         """(address, port) of every TCP listener; an address of all zeros stands for every one of this machine."""
-        return frozenset(self.addresses)
+        return set(self.addresses)
 
     async def listen(self, addresses: Sequence[str], handler: Handler) -> None:
         """Listen on each `HOST:PORT`. Raises `ConfigInvalid`, saying what to do, where one cannot be had."""

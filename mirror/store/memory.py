@@ -16,6 +16,7 @@ from mirror.oci.manifest import Manifest
 from mirror.oci.names import Repository
 from mirror.store.protocols import (
     BlobReader,
+    Hash,
     Holding,
     Ingest,
     Link,
@@ -42,17 +43,17 @@ class MemoryBlobStore:
 
     async def begin(self, on_written: Callable[[int], None], *, algorithm: str = "sha256") -> "MemoryIngest":
         new_hasher(algorithm)
-        return self._ingest(secrets.token_hex(16), b"", on_written)
+        return self._ingest(secrets.token_hex(16), b"", algorithm, on_written)
 
     async def resume(
         self, ingest_id: str, on_written: Callable[[int], None], *, algorithm: str = "sha256"
     ) -> "MemoryIngest | None":
         new_hasher(algorithm)
         data = self._suspended.pop(ingest_id, None)
-        return None if data is None else self._ingest(ingest_id, data, on_written)
+        return None if data is None else self._ingest(ingest_id, data, algorithm, on_written)
 
-    def _ingest(self, ingest_id: str, data: bytes, on_written: Callable[[int], None]) -> "MemoryIngest":
-        ingest = self._active[ingest_id] = MemoryIngest(self, ingest_id, data, on_written)
+    def _ingest(self, ingest_id: str, data: bytes, algorithm: str, on_written: Callable[[int], None]) -> "MemoryIngest":
+        ingest = self._active[ingest_id] = MemoryIngest(self, ingest_id, data, algorithm, on_written)
         return ingest
 
     async def publish(self, ingest: Ingest, expected: Digest) -> str:
@@ -117,9 +118,17 @@ class MemoryBlobStore:
 class MemoryIngest:
     """`Ingest` on memory that has descriptors (Linux's memfd)."""
 
-    def __init__(self, store: MemoryBlobStore, ingest_id: str, data: bytes, on_written: Callable[[int], None]) -> None:
+    def __init__(
+        self,
+        store: MemoryBlobStore,
+        ingest_id: str,
+        data: bytes,
+        algorithm: str,
+        on_written: Callable[[int], None],
+    ) -> None:
         self._store = store
         self._id = ingest_id
+        self._algorithm = algorithm
         self._on_written = on_written
         self._descriptor = os.memfd_create("ingest")
         os.pwrite(self._descriptor, data, 0)
@@ -170,6 +179,11 @@ class MemoryIngest:
         found = Digest.of(self.data, expected.algorithm)
         if found != expected:
             raise DigestInvalid(f"the content is {found}, not {expected}")
+
+    async def hash_state(self) -> Hash:
+        hasher = new_hasher(self._algorithm)
+        hasher.update(self.data[: self._written])
+        return hasher
 
     async def abort(self) -> None:
         self.end()

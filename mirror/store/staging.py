@@ -21,7 +21,7 @@ from mirror.errors import DigestInvalid, StoreFailed
 from mirror.oci.digest import Digest, new_hasher
 from mirror.store.files import Room, close_quietly, keep, refused, start_writeback, write_all
 from mirror.store.lane import Lane
-from mirror.store.protocols import Hash, BlobStore, Partials
+from mirror.store.protocols import BlobStore, Hash, Partials
 
 if TYPE_CHECKING:
     from hashlib import _Hash

@@ -15,7 +15,7 @@ from yarl import URL
 from mirror.clock import Clock
 from mirror.errors import (
     DigestInvalid,
-    UpstreamForbidden,
+    UpstreamCredentialsRefused,
     UpstreamGone,
     UpstreamInvalid,
     UpstreamLimited,
@@ -49,6 +49,7 @@ _ACCEPT_INDEX = {"Accept": OCI_INDEX}
 _ACCEPT_JSON = {"Accept": "application/json"}
 _PAGE_SIZE = "n=1000"
 _REFERRERS_PAGES = 100
+_HUB_HOST = "registry-1.docker.io"
 _UNSATISFIED = "bytes */"
 R = TypeVar("R")
 
@@ -76,12 +77,18 @@ class RegistrySource:
         self._fetched_bytes = 0
         self._trouble: UpstreamNoAnswer | None = None
         self._trouble_since: float | None = None
+        self._checked = False
         self.breaker: Breaker | None = None
 
     @property
     def key(self) -> tuple[str, bool]:
         """(registry, anonymous?)"""
         return self._registry, self._anonymous
+
+    @property
+    def is_hub(self) -> bool:
+        """Whether this is Docker Hub itself, and not something else configured under its name."""
+        return any(endpoint.origin.host == _HUB_HOST for endpoint in self._endpoints.all)
 
     # --- blobs --------------------------------------------------------------------------------------------
 
@@ -221,55 +228,71 @@ class RegistrySource:
 
         Raises `UpstreamUnreachable` where none does; other errors are answers of a kind.
         """
-        failure: UpstreamNoAnswer | None = None
+        failure: UpstreamUnreachable | None = None
+        now = self._clock.monotonic()
         for endpoint in self._endpoints.all:
-            if endpoint.limited_until > self._clock.monotonic():
+            if endpoint.limited_until > now:
                 continue
             try:
-                async with asyncio.timeout(PING_SECONDS):
-                    answer = await self._exchange.ask(endpoint, "GET", endpoint.ping, {})
-                    if answer.status >= 500:
-                        await self._exchange.judge(answer)
-                    await drain(answer.response)
+                await self._attempt(endpoint, self._ping, PING_SECONDS)
             except UpstreamUnreachable as error:
+                self._endpoints.failed(endpoint)
                 failure = error
-            except TimeoutError:
-                failure = self._silent(endpoint, PING_SECONDS)
-            else:
-                self._endpoints.answered(endpoint)
+                continue
+            except UpstreamGone:
+                pass  # an anonymous token was refused: somebody is there to refuse it
+            except UpstreamNoAnswer as error:
+                if isinstance(error, UpstreamLimited):
+                    self._endpoints.limited(endpoint, error.retry_after)
+                self._troubled(error)
                 return
-            self._endpoints.failed(endpoint)
+            self._settled(endpoint)
+            return
         if failure is not None:
             raise failure
+
+    async def _ping(self, endpoint: Endpoint) -> None:
+        """Any status below 500 will do, but for 429, and for what is said of our credentials."""
+        answer = await self._exchange.ask(endpoint, "GET", endpoint.ping, {})
+        ours = answer.sent is not None and answer.sent.credential is not None
+        if answer.status == 429 or answer.status >= 500 or (ours and answer.status == 401):
+            await self._exchange.judge(answer)
+        await drain(answer.response)
 
     def state(self) -> SourceState:
         """For status and metrics."""
         breaker, limited_for = self.breaker, self._endpoints.limited_for
-        wall = self._clock.wall()
         opened = breaker is not None and breaker.is_open
         waits = [limited_for] if limited_for > 0 else []
-        if breaker is not None and breaker.retry_in is not None:
-            waits.append(breaker.retry_in)
+        trouble = self._trouble
+        if isinstance(trouble, UpstreamLimited) and limited_for <= 0:
+            trouble = None  # the rest is over; what comes then is not known yet
+        since, reason = (self._trouble_since, trouble.message) if trouble is not None else (None, None)
+        if breaker is not None and breaker.is_open:
+            since, reason = breaker.since, breaker.reason
+            waits.append(breaker.retry_in or 0.0)
         return SourceState(
             registry=self._registry,
             anonymous=self._anonymous,
-            up=not opened and limited_for <= 0 and self._trouble is None,
-            since=(breaker.since if breaker is not None and opened else None) or self._trouble_since,
-            reason=(breaker.reason if breaker is not None and opened else None)
-            or (self._trouble.message if self._trouble else None),
-            retry_at=wall + max(waits) if waits else None,
+            up=not opened and limited_for <= 0 and trouble is None,
+            since=since,
+            reason=reason,
+            retry_at=self._clock.wall() + max(waits) if waits else None,
             pulls_left=self._quota.left,
             pulls_limit=self._quota.limit,
             fetched_bytes=self._fetched_bytes,
+            checked=self._checked,
+            limited=limited_for > 0,
+            refused=isinstance(trouble, UpstreamCredentialsRefused),
         )
 
     # --- the walk of every operation ----------------------------------------------------------------------
 
     async def _run(self, operation: Callable[[Endpoint], Awaitable[R]]) -> R:
         """Try `operation` at one URL after the other until there is an answer."""
+        self._endpoints.check()
         if self.breaker is not None:
             await self.breaker.check()
-        self._endpoints.check()
         deadline = self._clock.monotonic() + OPERATION_SECONDS
         failure: UpstreamNoAnswer | None = None
         for endpoint in self._endpoints:
@@ -305,17 +328,29 @@ class RegistrySource:
             raise self._silent(endpoint, seconds) from None
 
     def _succeeded(self, endpoint: Endpoint) -> None:
-        self._endpoints.answered(endpoint)
-        self._trouble = self._trouble_since = None
+        self._settled(endpoint)
         if self.breaker is not None:
             self.breaker.succeeded()
 
+    def _settled(self, endpoint: Endpoint) -> None:
+        self._endpoints.answered(endpoint)
+        self._checked = True
+        if self._endpoints.limited_for <= 0:
+            self._trouble = self._trouble_since = None
+
     def _troubled(self, error: UpstreamNoAnswer) -> None:
+        """No answer. What is about us or the whole registry stands in `state` until something succeeds; whether a
+        registry that does not answer is down, the breaker finds out."""
+        if isinstance(error, UpstreamUnreachable):
+            if self.breaker is not None:
+                self.breaker.failed(error)
+            return
+        self._checked = True
+        if isinstance(error, UpstreamInvalid):
+            return  # about one thing of many
         if self._trouble_since is None:
             self._trouble_since = self._clock.wall()
         self._trouble = error
-        if isinstance(error, UpstreamUnreachable) and self.breaker is not None:
-            self.breaker.failed(error)
 
     def _silent(self, endpoint: Endpoint, seconds: float) -> UpstreamUnreachable:
         return UpstreamUnreachable(

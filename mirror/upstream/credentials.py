@@ -62,7 +62,7 @@ class SettingsCredentials:
     def configured(self) -> bool:
         return True
 
-    async def get(self, host: str) -> Credential | None:  # noqa: ARG002 — the settings are for every URL
+    async def get(self, host: str) -> Credential | None:
         if self._file is None:
             return Credential(self._username, self._password)
         return await asyncio.to_thread(self._from_file, self._file)

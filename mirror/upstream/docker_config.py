@@ -130,7 +130,7 @@ class DockerConfig:
         server = _HUB_KEY if key == "docker.io" else key
         try:
             code, output = await asyncio.wait_for(self._run(program, server), HELPER_SECONDS)
-        except (TimeoutError, asyncio.TimeoutError):
+        except TimeoutError:
             raise _failed(registry, program, f"did not answer within {HELPER_SECONDS:.0f} s") from None
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else "its answer is too long"
@@ -184,7 +184,7 @@ def _failed(registry: str, program: str, how: str) -> UpstreamCredentialsRefused
 
 def _parse(value: Any, file: Path) -> _Content:
     if not isinstance(value, dict):
-        raise ValueError(file)  # noqa: TRY004 — one kind of wrong for the caller
+        raise ValueError(file)
     auths = value.get("auths")
     entries = (
         {_canonical(key): entry for key, entry in auths.items() if _is_host(key)} if isinstance(auths, dict) else {}

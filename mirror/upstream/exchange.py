@@ -30,7 +30,7 @@ from mirror.upstream.translate import origin_of
 from mirror.upstream.transport import Response, Transport
 
 HOPS = 10
-_TRIES = 3  # nothing known; then a token or password; then a renewed one
+_RENEWALS = 2  # nothing known at first: then a token or password; then a renewed one
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 
@@ -137,19 +137,23 @@ class Exchange:
         """One hop: what this origin asked for before at once, what it asks for now once more."""
         ours = reach is Reach.CONFIGURED
         sent = await self._auth.authorization(url, ours=ours)
-        for attempt in range(_TRIES):
-            shown = {} if sent is None else {"Authorization": sent.header}
-            response = await self._transport.send(method, url, headers={**headers, **shown}, reach=reach)
-            if not _may_be_averted(response, sent) or attempt == _TRIES - 1:
-                break
-            better = await self._renew(response, sent, ours=ours)
+        response = await self._send(method, url, headers, reach, sent)
+        for _ in range(_RENEWALS):
+            better = await self._renew(response, sent, ours=ours) if _may_be_averted(response, sent) else None
             if better is None:
                 break
             await drain(response)
             sent = better
+            response = await self._send(method, url, headers, reach, sent)
         if ours and sent is not None and sent.credential is not None and response.status not in (401, 403):
             self._auth.accepted()
         return response, sent
+
+    async def _send(
+        self, method: str, url: URL, headers: Mapping[str, str], reach: Reach, sent: Authorization | None
+    ) -> Response:
+        shown = {} if sent is None else {"Authorization": sent.header}
+        return await self._transport.send(method, url, headers={**headers, **shown}, reach=reach)
 
     async def _renew(self, response: Response, sent: Authorization | None, *, ours: bool) -> Authorization | None:
         try:

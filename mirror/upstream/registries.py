@@ -30,7 +30,6 @@ from mirror.upstream.tokens import Tokens
 from mirror.upstream.transport import Transport
 
 PROBE_SECONDS = 5.0
-_HUB_HOST = "registry-1.docker.io"
 _HUB_PREVIEW = Reference.parse("docker.io/ratelimitpreview/test:latest")  # its HEAD tells the limit and costs nothing
 
 
@@ -105,7 +104,7 @@ class Registries:
         with contextlib.suppress(UpstreamError):
             if source.breaker is not None and source.state().retry_at is None:
                 await source.breaker.probe()
-            if source.reaches(_HUB_HOST):
+            if source.is_hub:
                 await source.head(_HUB_PREVIEW)
 
     def _find(self, name: str) -> _Registry:

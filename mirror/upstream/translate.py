@@ -59,27 +59,30 @@ def _reason(error: BaseException) -> str:
     certificate = _find(error, ssl.SSLCertVerificationError)
     if certificate is not None:
         return f"has a certificate that was not accepted: {_plain(certificate.verify_message)}"
-    if _find(error, ssl.CertificateError) or _find(error, ssl.SSLError) or isinstance(error, aiohttp.ClientSSLError):
+    if isinstance(error, aiohttp.ClientSSLError) or _find(error, ssl.SSLError) is not None:
         return f"failed at TLS: {_plain(_tls_reason(error))}"
-    if isinstance(error, aiohttp.ClientConnectorDNSError) or _find(error, socket.gaierror):
+    if _find(error, socket.gaierror) is not None:
         return "has no address: the name was not found"
-    if isinstance(error, aiohttp.ConnectionTimeoutError):
-        return "could not be connected to in time"
-    if isinstance(error, TimeoutError | asyncio.TimeoutError):
-        return "did not answer in time"
     if isinstance(error, aiohttp.ClientHttpProxyError):
         return f"could not be reached: the proxy answered {error.status}"
-    if isinstance(error, aiohttp.ClientProxyConnectionError):
-        return f"could not be reached: no connection to the proxy ({_errno(error)})"
-    if isinstance(error, aiohttp.ClientPayloadError | asyncio.IncompleteReadError):
-        return "ended its answer early"
-    if isinstance(error, aiohttp.ServerDisconnectedError):
-        return "closed the connection without an answer"
-    if isinstance(error, aiohttp.ClientResponseError | HttpProcessingError):
-        return "answered with something that is not HTTP"
+    for kinds, words in _WORDS:
+        if isinstance(error, kinds):
+            return words
     if isinstance(error, OSError):
         return f"could not be reached: {_errno(error)}"
     return f"failed ({type(error).__name__})"
+
+
+_WORDS: tuple[tuple[tuple[type[BaseException], ...], str], ...] = (
+    # The order matters: some are subclasses of OSError, and of each other.
+    ((aiohttp.ClientConnectorDNSError,), "has no address: the name was not found"),
+    ((aiohttp.ConnectionTimeoutError,), "could not be connected to in time"),
+    ((TimeoutError,), "did not answer in time"),
+    ((aiohttp.ClientProxyConnectionError,), "could not be reached: there is no connection to the proxy"),
+    ((aiohttp.ClientPayloadError, asyncio.IncompleteReadError), "ended its answer early"),
+    ((aiohttp.ServerDisconnectedError,), "closed the connection without an answer"),
+    ((aiohttp.ClientResponseError, HttpProcessingError), "answered with something that is not HTTP"),
+)
 
 
 def _errno(error: OSError) -> str:

@@ -10,6 +10,7 @@ import os
 import ssl
 from collections.abc import Mapping
 from pathlib import Path
+from typing import cast
 
 import aiohttp
 from aiohttp.connector import Connection
@@ -38,13 +39,12 @@ class Response(aiohttp.ClientResponse):
     """An answer that remembers whom it came from: by the time it is read, the connection may be released."""
 
     peer: IPAddress | None = None
-    proxied: bool = False
 
     async def start(self, connection: Connection) -> aiohttp.ClientResponse:
         """aiohttp's hook for reading the headers."""
         transport = connection.transport
         address = transport.get_extra_info("peername") if transport is not None else None
-        if isinstance(address, tuple) and not self.proxied:
+        if isinstance(address, tuple):
             self.peer = parse_address(str(address[0]))
         return await super().start(connection)
 
@@ -107,10 +107,10 @@ class Transport:
             raise translate(noted[0] if noted else error, registry=self._registry, url=url) from None
         finally:
             refusals.reset(token)
-        assert isinstance(response, Response)
+        answer = cast("Response", response)  # `response_class` of every session
         if proxy is not None:
-            response.proxied, response.peer = True, None
-        return response
+            answer.peer = None  # the proxy's address says nothing
+        return answer
 
     def leads_inward(self, response: Response) -> bool:
         """Whether the answer came from an address that is not public, so that it may lead to such."""

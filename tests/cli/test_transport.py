@@ -66,6 +66,14 @@ def test_over_a_unix_socket(tmp_path: Path) -> None:
             assert transport.get_json("/x", server=server, environ={}) == {"version": "1"}
 
 
+def test_a_data_folder_names_its_mirror(tmp_path: Path) -> None:
+    with pytest.raises(errors.ServerUnreachable, match=f"start one: mirror serve --data {tmp_path}"):
+        transport.parse_server(str(tmp_path))
+    (tmp_path / "lock").write_text(f"123\n{tmp_path}/s\n")
+    with on_socket(tmp_path / "s"):
+        assert transport.get_json("/x", server=str(tmp_path), environ={}) == {"version": "1"}
+
+
 def test_over_tcp() -> None:
     server = HTTPServer(("127.0.0.1", 0), handler(*OK))
     with running(server):
@@ -148,7 +156,10 @@ def test_where_none_runs_it_says_what_was_tried_and_what_to_do(tmp_path: Path, n
     with pytest.raises(errors.ServerUnreachable) as caught:
         transport.get_json("/x", server=None, environ=nobody)
     assert f"{tmp_path}/run/mirror.sock (no such file or directory)" in caught.value.message
-    assert "Start one with `mirror serve`, or name one with --server" in caught.value.message
+    assert (
+        "Start one with `mirror serve`, or name one with --server: its URL, socket or data folder"
+        in caught.value.message
+    )
 
 
 def refusal(code: str) -> bytes:

@@ -11,8 +11,9 @@ from pydantic_core import PydanticUndefined
 
 from mirror.config import load as load_module
 from mirror.config.layers import from_file
-from mirror.config.load import SYSTEM_DATA, load
+from mirror.config.load import load
 from mirror.config.model import AccessSettings, RegistrySettings, Settings
+from mirror.config.paths import SYSTEM_DATA
 from mirror.config.registries import WELL_KNOWN
 from mirror.config.values import parse_duration
 

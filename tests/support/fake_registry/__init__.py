@@ -12,8 +12,21 @@ The map: `wire` (HTTP with faults), `content` (what it holds), `tokens` (who may
 `FakeCdn`), `behaviours` (what a script may do), `proxy` (`FakeProxy`), `tls` (`Authority`).
 """
 
+from tests.support.fake_registry.proxy import FakeProxy
 from tests.support.fake_registry.registry import FakeCdn, FakeRegistry, ScriptedServer
+from tests.support.fake_registry.tls import Authority
 from tests.support.fake_registry.tokens import Access
 from tests.support.fake_registry.wire import Answer, Behaviour, Gate, Request
 
-__all__ = ["Access", "Answer", "Behaviour", "FakeCdn", "FakeRegistry", "Gate", "Request", "ScriptedServer"]
+__all__ = [
+    "Access",
+    "Answer",
+    "Authority",
+    "Behaviour",
+    "FakeCdn",
+    "FakeProxy",
+    "FakeRegistry",
+    "Gate",
+    "Request",
+    "ScriptedServer",
+]
