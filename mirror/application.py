@@ -4,6 +4,7 @@ import asyncio
 import logging
 import os
 import re
+import resource
 import signal
 from collections.abc import AsyncIterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -70,8 +71,15 @@ def serve(settings: Settings) -> int:
     """Run the mirror until it is told to end; the exit code. Raises a `MirrorError` where it cannot start."""
     logs.set_up(as_json=settings.log_format == "json")
     os.umask(0o077)
+    _raise_open_files()
     with asyncio.Runner(loop_factory=aiofastnet.loop_factory(uvloop.new_event_loop)) as runner:
         return runner.run(_serve(settings))
+
+
+def _raise_open_files() -> None:
+    """As many open files as this process may have: thousands of clients, each with a connection and a blob."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 async def _serve(settings: Settings) -> int:
@@ -147,6 +155,7 @@ async def running(settings: Settings, *, clock: Clock | None = None) -> AsyncIte
         policy = _policy(settings)
         rights = Rights(
             loopback=settings.access.loopback != "none",
+            anonymous=settings.access.anonymous == "pull",
             shared=sharing({name: registry.private for name, registry in enabled.items()}),
         )
         names = Names(settings.default_registry, enabled)

@@ -1,13 +1,15 @@
 """Background tasks with an owner.
 
 An application-wide `asyncio.TaskGroup` would end everybody on one task's exception; a bare task is only weakly
-referenced and its failure is lost. `Tasks` holds each one, logs what it raises, and drains with a deadline.
+referenced and its failure is lost. `Tasks` holds each one, logs what it did not expect, and drains with a deadline.
 """
 
 import asyncio
 import logging
 from collections.abc import Coroutine
 from typing import Any, TypeVar
+
+from mirror.errors import MirrorError
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -42,7 +44,7 @@ class Tasks:
         if task.cancelled():
             return
         error = task.exception()  # retrieved here, so that nobody's silence turns it into a warning
-        if error is not None:
+        if error is not None and not isinstance(error, MirrorError):  # that is an answer, and its waiters got it
             log.error("background task %s failed: %s", task.get_name(), error, exc_info=error)
 
     def __len__(self) -> int:

@@ -92,7 +92,7 @@ class Content:
 
         sources = await self._proofs.sources(repository, trusted=trusted)
         try:
-            size, _ = await self._proofs.first(sources, repository, digest, ask)
+            size, _ = await self._proofs.first(sources, repository, ("blob", digest), ask)
         except UpstreamGone as error:
             raise BlobUnknown(f"blob {digest} is not known in {repository}") from error
         return size if size is not None else await self._catalog.expected_size(digest), Cache.MISS
@@ -113,7 +113,7 @@ class Content:
 
         sources = await self._proofs.sources(repository, trusted=trusted)
         try:
-            _, source = await self._proofs.first(sources, repository, digest, ask)
+            _, source = await self._proofs.first(sources, repository, ("blob", digest), ask)
         except UpstreamGone as error:
             raise BlobUnknown(f"blob {digest} is not known in {repository}") from error
         linked = await self._catalog.link(repository, digest, proof_of(source), self._clock.wall(), is_manifest=False)
@@ -140,7 +140,7 @@ class Content:
 
         sources = await self._proofs.sources(repository, trusted=trusted)
         try:
-            flight, _ = await self._proofs.first(sources, repository, digest, ask)
+            flight, _ = await self._proofs.first(sources, repository, ("blob", digest), ask)
         except UpstreamGone as error:
             raise BlobUnknown(f"blob {digest} is not known in {repository}") from error
         if flight is None or flight.size is None:  # it landed while the right was being asked for

@@ -40,6 +40,7 @@ log = logging.getLogger(__name__)
 SMALL = 256 * 1024  # a blob up to this size is withheld whole anyway: verified in memory, answered from there
 WITHHELD = 64 * 1024  # of a larger one, this much waits for the digest
 PATIENCE = 120.0  # seconds without progress after which a broken download is given up
+INVALID = 5  # answers in a row that cannot be used, after which it is given up sooner
 ANSWER_WITHIN = 25.0  # seconds until a size or a refusal; containerd gives up after 30
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 5.0
 
@@ -146,7 +147,7 @@ class Flight:
     def releasable(self, size: int) -> int:
         """Up to where bytes may be sent now."""
         if self.state in (State.VERIFIED, State.LANDED):
-            return size
+            return min(size, self.available)
         if self.state is State.UNSTORED:
             return self.available  # what is missing is withheld by whoever fetches it
         return min(self.available, max(0, size - WITHHELD))
@@ -201,7 +202,11 @@ class Flight:
     async def _download(self) -> None:
         """Fetch until all bytes are verified, resuming where a connection broke."""
         self.ingest = await self._resumed()
-        pause, patience = _FIRST_PAUSE, self._clock.monotonic() + PATIENCE
+        if self.ingest is not None and await self._is_whole():  # all but its commit was done by an earlier process
+            await self.source.size(self.proven[0], self.digest)  # the right to it
+            self._verified()
+            return
+        pause, patience, invalid = _FIRST_PAUSE, self._clock.monotonic() + PATIENCE, 0
         while True:
             reached = self._reached
             try:
@@ -214,14 +219,39 @@ class Flight:
                 raise
             except UpstreamError as error:
                 if self.size is None:
-                    raise  # nothing was promised to anybody: let the caller ask elsewhere
+                    await self._begin_anew(error)
+                    continue
+                if await self._is_whole():
+                    self._verified()  # more was announced than there is: the digest decides
+                    return
                 if self._reached > reached:
-                    pause, patience = _FIRST_PAUSE, self._clock.monotonic() + PATIENCE
-                if self._clock.monotonic() >= patience:
+                    pause, patience, invalid = _FIRST_PAUSE, self._clock.monotonic() + PATIENCE, 0
+                invalid += isinstance(error, UpstreamInvalid)
+                if self._clock.monotonic() >= patience or invalid >= INVALID:
                     raise
                 log.info("%s from %s broke at %d: %s", self.digest, self.source.key[0], self._reached, error.message)
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, _LONGEST_PAUSE)
+
+    async def _begin_anew(self, error: UpstreamError) -> None:
+        """Nothing was promised to anybody yet: let the caller ask elsewhere; but what an earlier flight left behind,
+        and upstream cannot go on from, must not stand in the way."""
+        if self.ingest is None or not isinstance(error, UpstreamInvalid):
+            raise error
+        log.info("%s cannot be resumed, it begins anew: %s", self.digest, error.message)
+        ingest, self.ingest = self.ingest, None
+        await ingest.abort()
+        await self._catalog.end_partial(ingest.id)
+
+    async def _is_whole(self) -> bool:
+        """Whether what is there is all there is."""
+        try:
+            if self.ingest is not None:
+                await self.ingest.verify(self.digest)
+                return True
+        except DigestInvalid:
+            return False
+        return Digest.of(bytes(self._small), self.digest.algorithm) == self.digest
 
     @property
     def _reached(self) -> int:
@@ -271,28 +301,19 @@ class Flight:
                 raise self._mismatch()
         if self.size is not None and self._reached < self.size:
             return False
-        if ingest is None:
-            self._verify_small(bytes(self._small))
-        else:
-            await self._verify(ingest)
+        if not await self._is_whole():
+            raise self._mismatch()
+        self._verified()
         return True
 
-    def _verify_small(self, data: bytes) -> None:
-        if Digest.of(data, self.digest.algorithm) != self.digest:
-            raise self._mismatch()
-        self.memory = data
-        self._small.clear()
-        self.available = len(data)
-        self.state = State.VERIFIED
-        self._wake()
-
-    async def _verify(self, ingest: Ingest) -> None:
-        try:
-            await ingest.verify(self.digest)
-        except DigestInvalid:
-            raise self._mismatch() from None
-        self.size = ingest.offset
-        self.available = ingest.offset
+    def _verified(self) -> None:
+        """All is there, and is what the digest names."""
+        if self.ingest is None:
+            self.memory = bytes(self._small)
+            self._small.clear()
+            self.size = self.available = len(self.memory)
+        else:
+            self.size = self.available = self.ingest.offset
         self.state = State.VERIFIED
         self._wake()
 

@@ -109,7 +109,7 @@ class Listings:
             return frozenset(names)
 
         sources = await self._proofs.sources(repository, trusted=trusted)
-        names, _ = await self._proofs.first(sources, repository, "tags/list", ask)
+        names, _ = await self._proofs.first(sources, repository, ("tags", ""), ask)
         until = self._clock.monotonic() + self._policy.of(repository.registry).tag_ttl
         self._tags.put(key, Names(names, until))
         return names
@@ -158,7 +158,7 @@ class Listings:
             return await source.referrers(repository, subject)
 
         sources = await self._proofs.sources(repository, trusted=trusted)
-        fetched, _ = await self._proofs.first(sources, repository, f"referrers/{subject}", ask)
+        fetched, _ = await self._proofs.first(sources, repository, ("referrers", subject), ask)
         descriptors = _descriptors(fetched) if fetched is not None else None
         self._referrers.put(key, Referring(descriptors, self._clock.monotonic() + REFERRERS_SECONDS))
         return descriptors

@@ -38,6 +38,7 @@ from mirror.upstream.protocols import Fetched, Source
 log = logging.getLogger(__name__)
 
 _MEMORY_BYTES = 64 * 1024 * 1024
+_LARGE = 64 * 1024
 _ENTRY_BYTES = 1024  # what an entry costs beside its raw bytes
 
 
@@ -141,7 +142,7 @@ class Manifests:
             await self._catalog.quarantine(digest)
             return None
         media_type = await self._catalog.manifest_type(digest)
-        return Manifest.parse(raw, declared=media_type, digest=digest)
+        return await _parse(raw, media_type, digest)
 
     async def _establish(self, repository: Repository, digest: Digest, *, trusted: bool) -> Kept:
         """Ask for it under this repository: one HEAD where its registry supplied the bytes held, else a GET."""
@@ -157,7 +158,7 @@ class Manifests:
                     return manifest, True
             return await self._obtain(source, reference), False
 
-        (manifest, is_held), source = await self._proofs.first(sources, repository, digest, ask)
+        (manifest, is_held), source = await self._proofs.first(sources, repository, ("manifest", digest), ask)
         if not is_held:
             return await self.keep(repository, manifest, proof_of(source))
         link = holding.link if holding is not None and holding.link is not None else Link()
@@ -187,10 +188,10 @@ class Manifests:
         """
         for payer in payers[:-1]:
             try:
-                return parsed(await payer.manifest(reference), reference, payer)
+                return await parsed(await payer.manifest(reference), reference, payer)
             except UpstreamError as error:
                 log.info("%s without its credentials: %s", reference, error.message)
-        return parsed(await payers[-1].manifest(reference), reference, payers[-1])
+        return await parsed(await payers[-1].manifest(reference), reference, payers[-1])
 
     async def keep(self, repository: Repository, manifest: Manifest, proof: Proof) -> Kept:
         """Store and link it. Where the disk refuses it is kept in memory only, and served all the same."""
@@ -228,11 +229,18 @@ class Manifests:
         return kept
 
 
-def parsed(fetched: Fetched, reference: Reference, source: Source) -> Manifest:
+async def _parse(raw: bytes, declared: str | None, digest: Digest | None) -> Manifest:
+    """A large index takes a tenth of a second: not on the event loop."""
+    if len(raw) <= _LARGE:
+        return Manifest.parse(raw, declared=declared, digest=digest)
+    return await asyncio.to_thread(Manifest.parse, raw, declared=declared, digest=digest)
+
+
+async def parsed(fetched: Fetched, reference: Reference, source: Source) -> Manifest:
     """What came, verified against the reference's digest; never against the header, which is not trusted."""
     registry = source.key[0]
     try:
-        return Manifest.parse(fetched.raw, declared=fetched.media_type, digest=reference.digest)
+        return await _parse(fetched.raw, fetched.media_type, reference.digest)
     except DigestInvalid:
         raise UpstreamDigestMismatch(
             f"{registry} sent bytes for {reference} that are not what the digest names", registry=registry

@@ -18,6 +18,9 @@ from mirror.store.protocols import Holding, Link, Proof, Repositories, Visibilit
 from mirror.upstream.protocols import Source, Upstreams
 
 T = TypeVar("T")
+Question = tuple[str, str | Digest]
+"""What was asked for: a kind and a name. containerd asks for a digest as a blob first, then as a manifest: the one
+"no" must not answer the other question."""
 
 NEGATIVE_SECONDS = 10.0  # how long a registry's "no" is believed without asking again
 _NEGATIVE_ENTRIES = 20_000
@@ -35,7 +38,7 @@ class Proofs:
         self._rights = rights
         self._policy = policy
         self._clock = clock
-        self._refused: Lately[tuple[Repository, str | Digest, tuple[str, bool]]] = Lately(
+        self._refused: Lately[tuple[Repository, Question, tuple[str, bool]]] = Lately(
             NEGATIVE_SECONDS, _NEGATIVE_ENTRIES, clock.monotonic
         )
 
@@ -101,7 +104,7 @@ class Proofs:
         return [self._upstreams.source(registry, anonymous=False), source]
 
     async def first(
-        self, sources: list[Source], repository: Repository, what: str | Digest, ask: Callable[[Source], Awaitable[T]]
+        self, sources: list[Source], repository: Repository, what: Question, ask: Callable[[Source], Awaitable[T]]
     ) -> tuple[T, Source]:
         """The first answer of these sources, and who gave it; notes what it says about the repository.
 

@@ -158,6 +158,9 @@ class FlightReader:
             released = self._flight.releasable(self.size)
             if released > offset:
                 return min(released, end)
+            if self._flight.size != self.size:
+                registry = self._flight.source.key[0]
+                raise UpstreamInvalid(f"{registry} announced {self.size} bytes that are not there", registry=registry)
             if self._flight.unstored:
                 self._go_through()
             else:

@@ -3,11 +3,10 @@
 A route without a row is refused; a test walks every route and every method.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from fnmatch import translate
-from re import compile as compile_pattern
 
 from mirror.errors import Denied, Unsupported
 from mirror.oci import routes
@@ -59,7 +58,7 @@ ACTIONS: Mapping[tuple[type, str], Action] = {
     **{(StatusRoute, method): Action.STATUS for method in _READ},
 }
 
-#: What each role may do. Loopback's row depends on `[access] loopback`.
+#: What each role may do. `[access] loopback` and `anonymous` take away from it.
 ALLOWED: Mapping[Role, frozenset[Action]] = {
     Role.STRANGER: frozenset({Action.PING, Action.PULL}),
     Role.LOOPBACK: frozenset({Action.PING, Action.PULL, Action.STATUS}),
@@ -67,16 +66,23 @@ ALLOWED: Mapping[Role, frozenset[Action]] = {
 }
 
 
+_WILDCARD = re.compile(r"(\*\*|\*|\?)")
+_WILDCARDS = {"**": ".*", "*": "[^/]*", "?": "[^/]"}
+
+
 class Rights:
     """The table, with what the configuration makes of it.
 
-    `loopback` False takes every privilege from loopback: it is a stranger then. `shared` says of a repository
-    whether its private content is open to strangers (`private = "share"` or a matching glob).
+    `loopback` False takes every privilege from loopback: it is a stranger then. `anonymous` False leaves strangers
+    nothing but the ping. `shared` says of a repository whether its private content is open to strangers
+    (`private = "share"` or a matching glob).
     """
 
-    def __init__(self, *, loopback: bool, shared: Callable[[Repository], bool]) -> None:
+    def __init__(self, *, loopback: bool, anonymous: bool, shared: Callable[[Repository], bool]) -> None:
         self._loopback = loopback
         self._shared = shared
+        strangers = ALLOWED[Role.STRANGER] if anonymous else frozenset({Action.PING})
+        self._allowed = {**ALLOWED, Role.STRANGER: strangers}
 
     def principal(self, role: Role) -> Principal:
         """The principal that a request of this role is treated as."""
@@ -89,7 +95,7 @@ class Rights:
         action = ACTIONS.get((route, method))
         if action is None:
             raise Unsupported(f"{method} is not supported here: this mirror is read-only", detail={"method": method})
-        if action not in ALLOWED[principal.role]:
+        if action not in self._allowed[principal.role]:
             raise Denied(f"{method} here needs the mirror's own socket or this machine", detail={"action": str(action)})
         return action
 
@@ -101,7 +107,7 @@ class Rights:
 def sharing(private: Mapping[str, str | tuple[str, ...]]) -> Callable[[Repository], bool]:
     """From each registry's `private` setting ("deny", "share" or globs of paths), what strangers may read.
 
-    A `*` in a glob stops at `/`, `**` does not.
+    A `*` in a glob stops at `/`, `**` does not; a `?` is one character that is no `/`.
     """
     patterns = {
         registry: [_glob(glob) for glob in setting]
@@ -119,11 +125,6 @@ def sharing(private: Mapping[str, str | tuple[str, ...]]) -> Callable[[Repositor
 
 
 def _glob(glob: str) -> Callable[[str], object]:
-    parts = glob.split("**")
-    regex = ".*".join(_inner(part) for part in parts)
-    return compile_pattern(regex).fullmatch
-
-
-def _inner(part: str) -> str:
-    # fnmatch writes (?s:…)\Z around `.*` for a star; a star here stays within one path component
-    return translate(part).removeprefix("(?s:").removesuffix(")\\Z").replace(".*", "[^/]*")
+    # Not fnmatch: there a `?` or a set crosses `/` too, which would share more than is written.
+    parts = _WILDCARD.split(glob)
+    return re.compile("".join(_WILDCARDS.get(part) or re.escape(part) for part in parts)).fullmatch

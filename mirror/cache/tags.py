@@ -29,7 +29,7 @@ from mirror.errors import (
 )
 from mirror.oci.names import Reference, Repository
 from mirror.store import protocols as store
-from mirror.store.protocols import Misses, Origin, Tag
+from mirror.store.protocols import Link, Misses, Origin, Tag
 from mirror.tasks import Tasks
 from mirror.upstream.protocols import Source
 
@@ -149,7 +149,7 @@ class Tags:
             return await self._current(source, reference, known)
 
         sources = await self._proofs.sources(repository, trusted=trusted)
-        (kept, new), source = await self._proofs.first(sources, repository, tag, ask)
+        (kept, new), source = await self._proofs.first(sources, repository, ("manifest", tag), ask)
         kept = await self._manifests.confirm(repository, kept, proof_of(source))
         if not await self._write(repository, tag, known, kept):
             return await self._moved_meanwhile(repository, tag, kept, trusted=trusted)
@@ -163,7 +163,7 @@ class Tags:
         repository = reference.repository
         descriptor = await source.head(reference)
         if descriptor is None:  # a registry whose HEAD does not tell: the GET does
-            manifest = parsed(await source.manifest(reference), reference, source)
+            manifest = await parsed(await source.manifest(reference), reference, source)
             held = await self._manifests.held(repository, manifest.descriptor.digest)
             return held or await self._manifests.keep(repository, manifest, proof_of(source)), held is None
         if known is not None and known[0].manifest == descriptor.digest:
@@ -173,7 +173,7 @@ class Tags:
             return held, False
         vouched = await self._manifests.vouched(repository, descriptor.digest)
         if vouched is not None:
-            return await self._manifests.keep(repository, vouched, proof_of(source)), False
+            return await self._manifests.confirm(repository, Kept(vouched, Link()), proof_of(source)), False
         by_digest = Reference(repository, None, descriptor.digest)
         manifest = await self._manifests.fetch(self._proofs.payers(repository, source), by_digest)
         return await self._manifests.keep(repository, manifest, proof_of(source)), True

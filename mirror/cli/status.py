@@ -11,6 +11,8 @@ from mirror.cli.output import escape, human_duration, human_size
 
 PATH = "/api/v1/status"
 _NAME_WIDTH = 10
+_WELL = ("ok", "unknown", "disabled")
+_NAMED = 3  # registries named in one line
 _ABSURD = 1e24  # no count, size or time of ours comes near it
 _SERVER_HELP = (
     "The mirror to ask: http://HOST:PORT, or the path of its socket or data folder."
@@ -98,6 +100,20 @@ def _registries(registries: Sequence[Mapping[str, Any]], now: float) -> Iterator
         for registry in registries
     ]
     yield output.table(["REGISTRY", "STATE", "SINCE", "PULLS LEFT", "REMARK"], rows)
+    yield from _meanwhile(registries)
+
+
+def _meanwhile(registries: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """What is served of the registries that are not well; said once for those that have it in common."""
+    served: dict[str, list[str]] = {}
+    for registry in registries:
+        if registry.get("state") not in _WELL and registry.get("serving"):
+            served.setdefault(_text(registry, "serving"), []).append(_text(registry, "name"))
+    if served:
+        yield ""
+    for text, names in served.items():
+        shown = ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
+        yield f"Served meanwhile of {shown}: {text}"
 
 
 def _since(registry: Mapping[str, Any], now: float) -> str:
@@ -113,10 +129,8 @@ def _pulls(registry: Mapping[str, Any]) -> str:
 
 
 def _remark(registry: Mapping[str, Any], now: float) -> str:
-    """Why, what is served meanwhile, and when it is asked again; nothing where all is well."""
-    parts = [_raw(registry, "reason")]
-    if registry.get("state") not in ("ok", "disabled"):
-        parts.append(_raw(registry, "serving"))
+    """Why, and when it is asked again; nothing where all is well."""
+    parts = [_raw(registry, "reason").removeprefix(f"{_raw(registry, 'name')}: ")]
     retry_at = registry.get("retry_at")
     if _is_number(retry_at) and retry_at > now:
         parts.append(f"asked again in {human_duration(retry_at - now).lower()}")

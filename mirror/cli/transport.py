@@ -1,7 +1,7 @@
 """How a verb reaches its mirror: the standard `http.client`, over a Unix socket or a URL.
 
-Which mirror: `--server`, else `MIRROR_SERVER`, else the system's socket, else this user's. A mirror writes the path of
-its socket into the second line of `<data>/lock`; the first holds its process id.
+Which mirror: `--server`, else `MIRROR_SERVER`, else the system's, else this user's, else the only one that runs here.
+A mirror writes the path of its socket into the second line of `<data>/lock`; the first holds its process id.
 """
 
 import http.client
@@ -101,15 +101,22 @@ def _by_path(path: Path) -> Server:
 
 
 def candidates(environ: Mapping[str, str]) -> Iterator[Path]:
-    """Sockets where a mirror may listen, in the order in which they are tried; each may be missing."""
+    """The sockets of the system's mirror and this user's, in the order in which they are tried; each may be missing."""
     yield SYSTEM_SOCKET
-    runtime = environ.get("XDG_RUNTIME_DIR", "")
-    if runtime:
-        yield Path(runtime) / "mirror" / "mirror.sock"
     for data in _data_directories(environ):
         path = _socket_of(data)
         if path is not None:
             yield path
+
+
+def _others(environ: Mapping[str, str]) -> Iterator[Path]:
+    """Further sockets where mirrors keep theirs: of one that runs on a data folder of somebody's choice."""
+    runtime = environ.get("XDG_RUNTIME_DIR", "")
+    for folder in (SYSTEM_SOCKET.parent, *([Path(runtime) / "mirror"] if runtime else [])):
+        try:
+            yield from sorted(folder.glob("*.sock"))
+        except OSError:
+            continue
 
 
 def _data_directories(environ: Mapping[str, str]) -> Iterator[Path]:
@@ -136,15 +143,20 @@ def find(server: str | None, environ: Mapping[str, str]) -> Server:
     named = server or environ.get("MIRROR_SERVER")
     if named:
         return parse_server(named)
-    tried: list[str] = []
-    for path in dict.fromkeys(candidates(environ)):
+    tried: dict[Path, str] = {}
+    for path in candidates(environ):
         reason = _refusal(path)
         if reason is None:
             return Server(f"unix://{path}", path=path)
-        tried.append(f"{path} ({reason})")
+        tried[path] = reason
+    running = [path for path in dict.fromkeys(_others(environ)) if path not in tried and _refusal(path) is None]
+    if len(running) == 1:
+        return Server(f"unix://{running[0]}", path=running[0])
+    if running:
+        raise ServerUnreachable(f"several mirrors run here; name one with --server: {', '.join(map(str, running))}")
     raise ServerUnreachable(
-        f"no mirror runs here: tried {', '.join(tried)}. Start one with `mirror serve`, or name one with --server:"
-        " its URL, socket or data folder"
+        f"no mirror runs here: tried {', '.join(f'{path} ({reason})' for path, reason in tried.items())}."
+        " Start one with `mirror serve`, or name one with --server: its URL, socket or data folder"
     )
 
 

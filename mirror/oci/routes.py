@@ -174,9 +174,7 @@ def _decoded(path: str) -> str:
     if "%" in path:
         if "%2f" in path.lower():
             raise NameInvalid("an encoded slash in the path")
-        path = unquote(path, "latin-1")  # what is not ASCII afterwards fails its grammar, never the decoding
-    if not path.isascii():
-        raise NameInvalid("the path has characters that no name has")
+        path = unquote(path, "latin-1")  # never fails; what is not ASCII then fits no grammar
     return path
 
 

@@ -8,6 +8,7 @@ from multidict import CIMultiDict
 
 from mirror.errors import (
     MirrorError,
+    Offline,
     RangeNotSatisfiable,
     Unsupported,
     UpstreamLimited,
@@ -30,12 +31,10 @@ class Failures:
         """The answer to a client. `route` is what it asked for, where that is known."""
         code, status = error.code, error.status
         headers: CIMultiDict[str] = CIMultiDict({"Docker-Distribution-Api-Version": "registry/2.0"})
-        if isinstance(error, UpstreamNoAnswer):
-            if not self._honest:
-                code = "BLOB_UNKNOWN" if isinstance(route, routes.BlobRoute) else "MANIFEST_UNKNOWN"
-                status = 404
-            elif isinstance(error, UpstreamLimited):
-                headers["Retry-After"] = str(int(error.retry_after) + 1)
+        if isinstance(error, Offline) or (isinstance(error, UpstreamNoAnswer) and not self._honest):
+            code, status = _unknown(route), 404
+        elif isinstance(error, UpstreamLimited):
+            headers["Retry-After"] = str(int(error.retry_after) + 1)
         elif isinstance(error, RangeNotSatisfiable):
             headers["Content-Range"] = f"bytes */{error.size}"
         elif isinstance(error, Unsupported):
@@ -52,3 +51,7 @@ class Failures:
         body = json.dumps({"errors": [entry]}).encode()
         headers["Content-Type"] = "application/json"
         return web.Response(status=status, body=body, headers=headers)
+
+
+def _unknown(route: object | None) -> str:
+    return "BLOB_UNKNOWN" if isinstance(route, routes.BlobRoute) else "MANIFEST_UNKNOWN"

@@ -4,7 +4,8 @@ The map, from what others use down to the wire:
 
 - `protocols`    the contracts: `Source`, `Download`, `Fetched`, `Upstreams`
 - `registries`   `Registries`: builds the sources from the settings; states, probe, start and close
-- `client`       `RegistrySource`: blobs, manifests, tags, referrers; one URL after the other
+- `client`       `RegistrySource`: blobs, manifests, tags, referrers
+- `failover`     how each of its operations runs: one URL after the other; how the source is doing
 - `download`     an open blob body;  `listing`: pages of tags;  `bodies`: small bodies with a cap
 - `endpoints`    a registry's URLs and their rests;  `breaker`: when nobody waits any more;  `limits`: 429 and quotas
 - `exchange`     one operation: authentication and redirects, hop by hop, and what a status means

@@ -15,7 +15,6 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import Literal
 
-from aiohttp import BasicAuth
 from yarl import URL
 
 from mirror.clock import Clock
@@ -82,11 +81,12 @@ class Authenticator:
         self._refused: tuple[Credential, float] | None = None
         self._complained: Credential | None = None
 
-    async def authorization(self, url: URL, *, ours: bool) -> Authorization | None:
-        """What to show at once, from what this origin asked for before. `ours`: the operator configured it."""
+    async def authorization(self, url: URL, reach: Reach) -> Authorization | None:
+        """What to show at once, from what this origin asked for before."""
         known = self._known.get(url.origin())
         if known is None:
             return None
+        ours = reach is Reach.CONFIGURED
         credential = await self._credential(url) if ours else None
         if known.challenge.scheme == "basic":
             return None if credential is None else self._basic(credential)
@@ -103,21 +103,21 @@ class Authenticator:
                 return None  # our guess was refused: let the registry say what it wants
             return await self._after_refusal(url, request)
 
-    async def renew(self, response: Response, sent: Authorization | None, *, ours: bool) -> Authorization | None:
+    async def renew(self, response: Response, sent: Authorization | None, reach: Reach) -> Authorization | None:
         """What to show instead of `sent`, which was refused by `response`; None where there is nothing better.
 
         Raises `UpstreamGone` or `UpstreamCredentialsRefused` where the token service already says it all.
         """
         url = response.url
         challenge = self._choose(response)
+        if sent is not None and sent.scheme == "basic" and (challenge is None or challenge.scheme == "basic"):
+            return await self._renew_basic(url, sent)
         if challenge is None:
-            return await self._renew_basic(url, sent) if ours and sent and sent.scheme == "basic" else None
-        known = self._remember(url, challenge, response, ours=ours)
-        credential = await self._credential(url) if ours else None
+            return None
+        known = self._remember(url, challenge, response, reach)
+        credential = await self._credential(url) if reach is Reach.CONFIGURED else None
         if challenge.scheme == "basic":
-            if credential is None or (sent is not None and sent.scheme == "basic"):
-                return await self._renew_basic(url, sent) if ours and sent else None
-            return self._basic(credential)
+            return None if credential is None else self._basic(credential)
         scopes = _scopes(challenge) or _guess(_repository(url))
         request = self._request(url, challenge, scopes, known.reach, credential)
         if sent is not None and sent.renewed and sent.request == request:
@@ -178,8 +178,8 @@ class Authenticator:
             return False
         return True
 
-    async def _renew_basic(self, url: URL, sent: Authorization | None) -> Authorization | None:
-        if sent is None or sent.credential is None or sent.renewed:
+    async def _renew_basic(self, url: URL, sent: Authorization) -> Authorization | None:
+        if sent.credential is None or sent.renewed:
             return None
         renewed = await self._renewed(url, sent.credential)
         return None if renewed is None else self._basic(renewed, renewed=True)
@@ -204,8 +204,7 @@ class Authenticator:
                 f"{self._registry}: {credential.source} holds an identity token, but it wants user and password",
                 registry=self._registry,
             )
-        header = BasicAuth(credential.username, credential.secret, "utf-8").encode()
-        return Authorization("basic", header, credential, renewed=renewed)
+        return Authorization("basic", credential.basic, credential, renewed=renewed)
 
     def _choose(self, response: Response) -> Challenge | None:
         """Of several challenges, Bearer with a realm; else Basic."""
@@ -213,11 +212,11 @@ class Authenticator:
         bearer = (c for c in found if c.scheme == "bearer" and c.parameters.get("realm"))
         return next(bearer, None) or next((c for c in found if c.scheme == "basic"), None)
 
-    def _remember(self, url: URL, challenge: Challenge, response: Response, *, ours: bool) -> _Known:
+    def _remember(self, url: URL, challenge: Challenge, response: Response, reach: Reach) -> _Known:
         origin = url.origin()
-        reach = self._realm_reach(url, challenge, response, ours=ours)
-        known = self._known.setdefault(origin, _Known(challenge, reach))
-        known.challenge, known.reach = challenge, reach
+        realm_reach = self._realm_reach(url, challenge, response, reach)
+        known = self._known.setdefault(origin, _Known(challenge, realm_reach))
+        known.challenge, known.reach = challenge, realm_reach
         self._known.move_to_end(origin)
         if len(self._known) > _ORIGINS:
             self._known.popitem(last=False)
@@ -227,13 +226,12 @@ class Authenticator:
                 known.scopes.popitem(last=False)
         return known
 
-    def _realm_reach(self, url: URL, challenge: Challenge, response: Response, *, ours: bool) -> Reach:
+    def _realm_reach(self, url: URL, challenge: Challenge, response: Response, reach: Reach) -> Reach:
         realm = _realm(challenge)
-        if self._policy.is_listed(realm) or (
-            ours and realm.host and realm.is_absolute() and realm.origin() == url.origin()
-        ):
+        at_home = reach is Reach.CONFIGURED and realm.is_absolute() and realm.origin() == url.origin()
+        if at_home or self._policy.is_listed(realm):
             return Reach.CONFIGURED
-        return Reach.INNER if self._transport.leads_inward(response) else Reach.OUTER
+        return self._transport.reach_from(response, reach)
 
     def _request(
         self, url: URL, challenge: Challenge, scopes: tuple[str, ...], reach: Reach, credential: Credential | None

@@ -26,17 +26,24 @@ async def read_capped(response: Response, limit: int, *, registry: str, what: st
     except FAILURES as error:
         raise translate(error, registry=registry, url=response.url) from None
     finally:
-        response.close() if not response.content.at_eof() else response.release()
+        finish(response)
     raise UpstreamInvalid(f"{registry}: its {what} is larger than {limit} bytes", registry=registry)
 
 
 async def drain(response: Response) -> None:
     """Be done with an answer whose body does not matter. Never raises."""
-    with contextlib.suppress(*FAILURES):
-        if response.method != "HEAD" and (response.content_length or 0) <= _DRAINED:
-            left = _DRAINED
-            while left > 0 and (chunk := await response.content.readany()):
-                left -= len(chunk)
+    try:
+        with contextlib.suppress(*FAILURES):
+            if response.method != "HEAD" and (response.content_length or 0) <= _DRAINED:
+                left = _DRAINED
+                while left > 0 and (chunk := await response.content.readany()):
+                    left -= len(chunk)
+    finally:
+        finish(response)
+
+
+def finish(response: Response) -> None:
+    """Give the connection back if the body was read to its end, else close it."""
     if response.content.at_eof():
         response.release()
     else:

@@ -7,19 +7,16 @@ A body that breaks off is the flight's to resume; every `open` asks the registry
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any, TypeVar
+from collections.abc import AsyncIterator
+from typing import Any
 
 from yarl import URL
 
-from mirror.clock import Clock
 from mirror.errors import (
     DigestInvalid,
-    UpstreamCredentialsRefused,
+    UpstreamError,
     UpstreamGone,
     UpstreamInvalid,
-    UpstreamLimited,
-    UpstreamNoAnswer,
     UpstreamUnreachable,
 )
 from mirror.oci.digest import Digest
@@ -27,22 +24,17 @@ from mirror.oci.manifest import MANIFEST_LIMIT, MANIFEST_TYPES, OCI_INDEX, Descr
 from mirror.oci.names import Reference, Repository
 from mirror.oci.ranges import parse_content_range
 from mirror.upstream.bodies import drain, read_capped
-from mirror.upstream.breaker import Breaker
 from mirror.upstream.download import BlobDownload
-from mirror.upstream.endpoints import Endpoint, Endpoints
+from mirror.upstream.endpoints import Endpoint
 from mirror.upstream.exchange import Answer, Exchange
+from mirror.upstream.failover import Failover
 from mirror.upstream.limits import Quota, parse_quota
-from mirror.upstream.listing import PAGES_LIMIT, TAGS_LIMIT, Page, next_link, parse_index, parse_tags
+from mirror.upstream.listing import TAGS_LIMIT, Page, next_link, parse_index, parse_tags
 from mirror.upstream.protocols import Download, Fetched, SourceState, TagPage
 from mirror.upstream.translate import origin_of
 
-HEADERS_SECONDS = 15.0
-"""Until the headers of an answer are there, at one URL: authentication and redirects included."""
-OPERATION_SECONDS = 25.0
-"""The same over all URLs. containerd gives up after 30 s without headers."""
 BODY_SECONDS = 60.0
 """For the body of a manifest or a list."""
-PING_SECONDS = 5.0
 
 _ACCEPT = {"Accept": ", ".join(sorted(MANIFEST_TYPES))}
 _ACCEPT_INDEX = {"Accept": OCI_INDEX}
@@ -50,35 +42,20 @@ _ACCEPT_JSON = {"Accept": "application/json"}
 _PAGE_SIZE = "n=1000"
 _REFERRERS_PAGES = 100
 _HUB_HOST = "registry-1.docker.io"
+_HUB_PREVIEW = Reference.parse("docker.io/ratelimitpreview/test:latest")
 _UNSATISFIED = "bytes */"
-R = TypeVar("R")
 
 
 class RegistrySource:
     """One registry, with or without credentials. `Registries` builds it."""
 
-    def __init__(
-        self,
-        registry: str,
-        *,
-        anonymous: bool,
-        exchange: Exchange,
-        endpoints: Endpoints,
-        clock: Clock,
-        headers_seconds: float = HEADERS_SECONDS,
-    ) -> None:
+    def __init__(self, registry: str, *, anonymous: bool, exchange: Exchange, failover: Failover) -> None:
         self._registry = registry
         self._anonymous = anonymous
         self._exchange = exchange
-        self._endpoints = endpoints
-        self._clock = clock
-        self._headers_seconds = headers_seconds
+        self._failover = failover
         self._quota = Quota()
         self._fetched_bytes = 0
-        self._trouble: UpstreamNoAnswer | None = None
-        self._trouble_since: float | None = None
-        self._checked = False
-        self.breaker: Breaker | None = None
 
     @property
     def key(self) -> tuple[str, bool]:
@@ -88,7 +65,22 @@ class RegistrySource:
     @property
     def is_hub(self) -> bool:
         """Whether this is Docker Hub itself, and not something else configured under its name."""
-        return any(endpoint.origin.host == _HUB_HOST for endpoint in self._endpoints.all)
+        return self._failover.reaches(_HUB_HOST)
+
+    def state(self) -> SourceState:
+        """For status and metrics."""
+        return self._failover.state(
+            self._registry, anonymous=self._anonymous, quota=self._quota, fetched_bytes=self._fetched_bytes
+        )
+
+    async def probe(self) -> None:
+        """Find out whether it is there; and Docker Hub's limit, from a HEAD that costs nothing."""
+        if self.state().limited:
+            return
+        await self._failover.breaker.probe()
+        if self.is_hub:
+            with contextlib.suppress(UpstreamError):
+                await self.head(_HUB_PREVIEW)
 
     # --- blobs --------------------------------------------------------------------------------------------
 
@@ -101,7 +93,7 @@ class RegistrySource:
         async def begin(endpoint: Endpoint) -> BlobDownload:
             return await self._begin(endpoint, endpoint.url(repository.path, "blobs", str(digest)), offset, end)
 
-        download = await self._run(begin)
+        download = await self._failover.run(begin)
         try:
             yield download
         finally:
@@ -122,7 +114,7 @@ class RegistrySource:
                 raise self._exchange.invalid(answer)
             return _length(answer)
 
-        return await self._run(ask)
+        return await self._failover.run(ask)
 
     # --- manifests ----------------------------------------------------------------------------------------
 
@@ -139,7 +131,7 @@ class RegistrySource:
             await drain(answer.response)
             return _descriptor(answer, reference) if answer.status == 200 else None
 
-        return await self._run(ask)
+        return await self._failover.run(ask)
 
     async def manifest(self, reference: Reference) -> Fetched:
         """A manifest's bytes as they come, by tag or digest."""
@@ -150,7 +142,7 @@ class RegistrySource:
             self._note_quota(answer)
             return answer
 
-        answer = await self._run(ask)
+        answer = await self._failover.run(ask)
         raw = await self._read(answer, MANIFEST_LIMIT, "manifest")
         return Fetched(raw, _media_type(answer), _claimed_digest(answer))
 
@@ -167,7 +159,7 @@ class RegistrySource:
                 url = self._exchange.follow(endpoint.base, str(wanted.url))
             return await self._get(endpoint, url, _ACCEPT_JSON)
 
-        answer = await self._run(ask)
+        answer = await self._failover.run(ask)
         raw = await self._read(answer, TAGS_LIMIT, "list of tags")
         names = await asyncio.to_thread(parse_tags, raw, self._registry)
         return TagPage(names, self._next(answer, wanted))
@@ -194,7 +186,7 @@ class RegistrySource:
         page: Page | None = None
         total = 0
         for _ in range(_REFERRERS_PAGES):
-            answer = await self._run(lambda endpoint: self._ask_referrers(endpoint, repository, subject, page))  # noqa: B023 — awaited at once
+            answer = await self._failover.run(lambda endpoint: self._ask_referrers(endpoint, repository, subject, page))  # noqa: B023 — awaited at once
             if answer.status != 200 or _media_type(answer) != OCI_INDEX:
                 await drain(answer.response)
                 return None
@@ -221,142 +213,7 @@ class RegistrySource:
         url = endpoint.url(repository.path, "referrers", str(subject)) if page is None else page.url
         return await self._exchange.judged(endpoint, "GET", url, _ACCEPT_INDEX)
 
-    # --- how it is doing ----------------------------------------------------------------------------------
-
-    async def ping(self) -> None:
-        """`GET /v2/` at every URL until one answers (distribution-spec, "Determining Support").
-
-        Raises `UpstreamUnreachable` where none does; other errors are answers of a kind.
-        """
-        failure: UpstreamUnreachable | None = None
-        now = self._clock.monotonic()
-        for endpoint in self._endpoints.all:
-            if endpoint.limited_until > now:
-                continue
-            try:
-                await self._attempt(endpoint, self._ping, PING_SECONDS)
-            except UpstreamUnreachable as error:
-                self._endpoints.failed(endpoint)
-                failure = error
-                continue
-            except UpstreamGone:
-                pass  # an anonymous token was refused: somebody is there to refuse it
-            except UpstreamNoAnswer as error:
-                if isinstance(error, UpstreamLimited):
-                    self._endpoints.limited(endpoint, error.retry_after)
-                self._troubled(error)
-                return
-            self._settled(endpoint)
-            return
-        if failure is not None:
-            raise failure
-
-    async def _ping(self, endpoint: Endpoint) -> None:
-        """Any status below 500 will do, but for 429, and for what is said of our credentials."""
-        answer = await self._exchange.ask(endpoint, "GET", endpoint.ping, {})
-        ours = answer.sent is not None and answer.sent.credential is not None
-        if answer.status == 429 or answer.status >= 500 or (ours and answer.status == 401):
-            await self._exchange.judge(answer)
-        await drain(answer.response)
-
-    def state(self) -> SourceState:
-        """For status and metrics."""
-        breaker, limited_for = self.breaker, self._endpoints.limited_for
-        opened = breaker is not None and breaker.is_open
-        waits = [limited_for] if limited_for > 0 else []
-        trouble = self._trouble
-        if isinstance(trouble, UpstreamLimited) and limited_for <= 0:
-            trouble = None  # the rest is over; what comes then is not known yet
-        since, reason = (self._trouble_since, trouble.message) if trouble is not None else (None, None)
-        if breaker is not None and breaker.is_open:
-            since, reason = breaker.since, breaker.reason
-            waits.append(breaker.retry_in or 0.0)
-        return SourceState(
-            registry=self._registry,
-            anonymous=self._anonymous,
-            up=not opened and limited_for <= 0 and trouble is None,
-            since=since,
-            reason=reason,
-            retry_at=self._clock.wall() + max(waits) if waits else None,
-            pulls_left=self._quota.left,
-            pulls_limit=self._quota.limit,
-            fetched_bytes=self._fetched_bytes,
-            checked=self._checked,
-            limited=limited_for > 0,
-            refused=isinstance(trouble, UpstreamCredentialsRefused),
-        )
-
-    # --- the walk of every operation ----------------------------------------------------------------------
-
-    async def _run(self, operation: Callable[[Endpoint], Awaitable[R]]) -> R:
-        """Try `operation` at one URL after the other until there is an answer."""
-        self._endpoints.check()
-        if self.breaker is not None:
-            await self.breaker.check()
-        deadline = self._clock.monotonic() + OPERATION_SECONDS
-        failure: UpstreamNoAnswer | None = None
-        for endpoint in self._endpoints:
-            seconds = min(self._headers_seconds, deadline - self._clock.monotonic())
-            if failure is not None and seconds < 1:
-                break
-            try:
-                result = await self._attempt(endpoint, operation, seconds)
-            except UpstreamLimited as error:
-                self._endpoints.limited(endpoint, error.retry_after)
-                failure = error
-            except UpstreamUnreachable as error:
-                self._endpoints.failed(endpoint)
-                failure = error
-            except UpstreamGone:
-                self._succeeded(endpoint)
-                raise
-            except UpstreamNoAnswer as error:
-                self._troubled(error)
-                raise
-            else:
-                self._succeeded(endpoint)
-                return result
-        assert failure is not None  # noqa: S101 — at least one URL was asked
-        self._troubled(failure)
-        raise failure
-
-    async def _attempt(self, endpoint: Endpoint, operation: Callable[[Endpoint], Awaitable[R]], seconds: float) -> R:
-        try:
-            async with asyncio.timeout(seconds):
-                return await operation(endpoint)
-        except TimeoutError:
-            raise self._silent(endpoint, seconds) from None
-
-    def _succeeded(self, endpoint: Endpoint) -> None:
-        self._settled(endpoint)
-        if self.breaker is not None:
-            self.breaker.succeeded()
-
-    def _settled(self, endpoint: Endpoint) -> None:
-        self._endpoints.answered(endpoint)
-        self._checked = True
-        if self._endpoints.limited_for <= 0:
-            self._trouble = self._trouble_since = None
-
-    def _troubled(self, error: UpstreamNoAnswer) -> None:
-        """No answer. What is about us or the whole registry stands in `state` until something succeeds; whether a
-        registry that does not answer is down, the breaker finds out."""
-        if isinstance(error, UpstreamUnreachable):
-            if self.breaker is not None:
-                self.breaker.failed(error)
-            return
-        self._checked = True
-        if isinstance(error, UpstreamInvalid):
-            return  # about one thing of many
-        if self._trouble_since is None:
-            self._trouble_since = self._clock.wall()
-        self._trouble = error
-
-    def _silent(self, endpoint: Endpoint, seconds: float) -> UpstreamUnreachable:
-        return UpstreamUnreachable(
-            f"{self._registry}: {origin_of(endpoint.base)} did not answer within {seconds:.0f} s",
-            registry=self._registry,
-        )
+    # --- small things -------------------------------------------------------------------------------------
 
     def _note_quota(self, answer: Answer) -> None:
         quota = parse_quota(answer.response.headers)
@@ -379,9 +236,10 @@ class RegistrySource:
             async with asyncio.timeout(BODY_SECONDS):
                 raw = await read_capped(answer.response, limit, registry=self._registry, what=what)
         except TimeoutError:
-            raise self._silent(answer.endpoint, BODY_SECONDS) from None
+            self._failover.broke(answer.endpoint)
+            raise self._failover.silent(answer.endpoint, BODY_SECONDS) from None
         except UpstreamUnreachable:
-            self._endpoints.failed(answer.endpoint)
+            self._failover.broke(answer.endpoint)
             raise
         self._count(len(raw))
         return raw
@@ -393,7 +251,7 @@ class RegistrySource:
             return None
         here = page or Page(answer.response.url)
         following = here.after(self._exchange.follow(answer.response.url, link))
-        return str(following) if following is not None and following.number <= PAGES_LIMIT else None
+        return str(following) if following is not None else None
 
     # --- a blob's body ------------------------------------------------------------------------------------
 
@@ -455,7 +313,7 @@ class RegistrySource:
             size=size,
             end=end,
             on_bytes=self._count,
-            on_break=lambda: self._endpoints.failed(endpoint),
+            on_break=lambda: self._failover.broke(endpoint),
         )
 
     async def _size_by_range(self, endpoint: Endpoint, url: URL) -> int | None:
@@ -509,6 +367,6 @@ def _descriptor(answer: Answer, reference: Reference) -> Descriptor | None:
     """All three or nothing. What was asked for by digest has that digest, whatever a header says."""
     digest = reference.digest or _claimed_digest(answer)
     media_type, size = _media_type(answer), _length(answer)
-    if digest is None or size is None or media_type not in MANIFEST_TYPES:
+    if digest is None or not size or media_type not in MANIFEST_TYPES:
         return None
     return Descriptor(media_type, digest, size)

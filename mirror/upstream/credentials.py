@@ -6,16 +6,19 @@ when they change. A secret stands in no `repr`.
 """
 
 import asyncio
+import base64
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from mirror.clock import Clock
 from mirror.config.model import RegistrySettings
 from mirror.errors import UpstreamCredentialsRefused
 from mirror.upstream.docker_config import IDENTITY_TOKEN, DockerConfig
 
 _SECRET_LIMIT = 1 << 16
+_CHECK_SECONDS = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +29,11 @@ class Credential:
     secret: str = field(repr=False)
     identity_token: bool = False
     source: str = "the settings"  # where it comes from, for people
+
+    @property
+    def basic(self) -> str:
+        """`Authorization: Basic …` (RFC 7617)."""
+        return f"Basic {base64.b64encode(f'{self.username}:{self.secret}'.encode()).decode()}"
 
 
 class Credentials(Protocol):
@@ -51,12 +59,14 @@ class Credentials(Protocol):
 class SettingsCredentials:
     """`username` with `password` or `password_file` of a registry's settings."""
 
-    def __init__(self, registry: str, settings: RegistrySettings) -> None:
+    def __init__(self, registry: str, settings: RegistrySettings, clock: Clock) -> None:
         self._registry = registry
+        self._clock = clock
         self._username = settings.username or ""
         self._password = settings.password.get_secret_value() if settings.password else ""
         self._file = settings.password_file
         self._read: tuple[tuple[int, int, int], str] | None = None
+        self._checked_at: float | None = None
 
     @property
     def configured(self) -> bool:
@@ -65,28 +75,31 @@ class SettingsCredentials:
     async def get(self, host: str) -> Credential | None:
         if self._file is None:
             return Credential(self._username, self._password)
-        return await asyncio.to_thread(self._from_file, self._file)
+        now = self._clock.monotonic()
+        if self._read is None or self._checked_at is None or now - self._checked_at >= _CHECK_SECONDS:
+            self._read = await asyncio.to_thread(self._from_file, self._file)
+            self._checked_at = now
+        return Credential(self._username, self._read[1], source=f"password_file {self._file}")
 
     async def renew(self, host: str, refused: Credential) -> Credential | None:
-        if self._file is None:
-            return None
+        self._checked_at = None
         found = await self.get(host)
         return found if found != refused else None
 
-    def _from_file(self, file: Path) -> Credential:
+    def _from_file(self, file: Path) -> tuple[tuple[int, int, int], str]:
+        """The file's stamp and content; what was read before where the stamp is the same."""
         try:
             status = os.stat(file)
             stamp = (status.st_mtime_ns, status.st_size, status.st_ino)
-            if self._read is None or self._read[0] != stamp:
-                with file.open("rb") as opened:
-                    data = opened.read(_SECRET_LIMIT)
-                self._read = (stamp, data.decode().rstrip("\r\n"))
+            if self._read is not None and self._read[0] == stamp:
+                return self._read
+            with file.open("rb") as opened:
+                return stamp, opened.read(_SECRET_LIMIT).decode().rstrip("\r\n")
         except (OSError, UnicodeDecodeError) as error:
             reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
             raise UpstreamCredentialsRefused(
                 f"{self._registry}: password_file {file} cannot be read: {reason}", registry=self._registry
             ) from None
-        return Credential(self._username, self._read[1], source=f"password_file {file}")
 
 
 class DockerCredentials:

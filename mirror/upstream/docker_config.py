@@ -29,6 +29,7 @@ _HELPER_LIMIT = 1 << 16
 _CONFIG_LIMIT = 1 << 22
 _CHECK_SECONDS = 2.0
 _KEEP_SECONDS = 900.0
+_FRESH_SECONDS = 30.0
 _HELPER_NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _NOT_FOUND = b"credentials not found"
 _HUB_KEY = "https://index.docker.io/v1/"
@@ -66,8 +67,8 @@ class DockerConfig:
         self._content = _Content()
         self._stamp: tuple[int, int, int] | None = None
         self._checked_at: float | None = None
-        self._asked: dict[str, tuple[float, Login | None]] = {}
-        self._asking = asyncio.Lock()
+        self._asked: dict[str, tuple[float, Login | None]] = {}  # when, and what was said
+        self._asking: dict[str, asyncio.Lock] = {}
 
     def mentions(self, host: str) -> bool:
         """Whether the file, as last read, says how to log in at `host`."""
@@ -75,9 +76,11 @@ class DockerConfig:
         return key in self._content.logins or key in self._content.named or key in self._content.helpers
 
     def forget(self, host: str) -> None:
-        """What was known of `host` was refused: read the file and ask its helper again."""
-        self._asked.pop(_canonical(host), None)
+        """What was known of `host` was refused: read the file, and ask its helper again unless it just said so."""
         self._checked_at = None
+        asked = self._asked.get(_canonical(host))
+        if asked is not None and self._clock.monotonic() - asked[0] >= _FRESH_SECONDS:
+            del self._asked[_canonical(host)]
 
     async def load(self) -> None:
         """Read the file if it changed; looks at it every 2 s at most."""
@@ -97,12 +100,12 @@ class DockerConfig:
         helper = self._content.helpers.get(key) or (self._content.store if key in self._content.named else None)
         if helper is None:
             return self._content.logins.get(key)
-        async with self._asking:
+        async with self._asking.setdefault(key, asyncio.Lock()):
             known = self._asked.get(key)
-            if known is not None and known[0] > self._clock.monotonic():
+            if known is not None and self._clock.monotonic() - known[0] < _KEEP_SECONDS:
                 return known[1]
             login = await self._ask(helper, key, registry)
-            self._asked[key] = (self._clock.monotonic() + _KEEP_SECONDS, login)
+            self._asked[key] = (self._clock.monotonic(), login)
             return login
 
     def _read(self, file: Path) -> tuple[tuple[int, int, int], _Content] | None:

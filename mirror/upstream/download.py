@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Self
 
 from mirror.errors import UpstreamError, UpstreamInvalid, UpstreamUnreachable
+from mirror.upstream.bodies import finish
 from mirror.upstream.translate import FAILURES, origin_of, translate
 from mirror.upstream.transport import Response
 
@@ -69,13 +70,9 @@ class BlobDownload:
         return chunk
 
     def close(self) -> None:
-        """Give the connection back if the body was read to its end, else close it."""
-        if self._response is None:
-            return
-        if self._response.content.at_eof():
-            self._response.release()
-        else:
-            self._response.close()
+        """Be done with it, at its end or before."""
+        if self._response is not None:
+            finish(self._response)
 
     async def _read(self, response: Response) -> bytes:
         try:

@@ -47,8 +47,8 @@ class Endpoint:
     @property
     def ping(self) -> URL:
         """Where `GET /v2/` goes (distribution-spec, "Determining Support")."""
-        before, _, _ = self.base.raw_path.partition("/v2")
-        return self.base.with_path(f"{before}/v2/", encoded=True)
+        parts = self.base.raw_path.split("/")
+        return self.base.with_path("/".join([*parts[: parts.index("v2") + 1], ""]), encoded=True)
 
     def url(self, path: str, kind: str, reference: str, query: str = "") -> URL:
         """The URL of something of repository `path`."""

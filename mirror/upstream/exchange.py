@@ -6,7 +6,6 @@ authenticates us at one origin is shown to no other. A signed URL is sent on byt
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NoReturn
 
 from yarl import URL
 
@@ -65,21 +64,21 @@ class Exchange:
         self._auth = auth
         self._clock = clock
         self._origins = frozenset(endpoint.origin for endpoint in endpoints.all)
-        self._inward = False
+        self._beyond = Reach.OUTER  # where this registry may lead, as of its last answer
 
     async def ask(self, endpoint: Endpoint, method: str, url: URL, headers: Mapping[str, str]) -> Answer:
         """Send `method` to `url`, a URL of this registry or one that it named. The caller judges the answer."""
-        reach = self._reach(url, inward=self._inward)
+        reach = self._reach(url, self._beyond)
         for hop in range(HOPS + 1):
             response, sent = await self._authenticated(method, url, headers, reach)
-            inward = self._transport.leads_inward(response)
+            beyond = self._transport.reach_from(response, reach)
             if reach is Reach.CONFIGURED:
-                self._inward = inward
+                self._beyond = beyond
             if response.status not in _REDIRECTS:
                 return Answer(response, hop, sent, endpoint)
             await drain(response)
             url = self.follow(response.url, response.headers.get("Location"))
-            reach = self._reach(url, inward=inward and reach is not Reach.OUTER)
+            reach = self._reach(url, beyond)
         raise UpstreamInvalid(f"{self._registry}: more than {HOPS} redirects", registry=self._registry)
 
     async def judged(self, endpoint: Endpoint, method: str, url: URL, headers: Mapping[str, str]) -> Answer:
@@ -90,19 +89,26 @@ class Exchange:
 
     async def judge(self, answer: Answer) -> None:
         """Raises the error that this answer's status stands for; the answer is closed then."""
+        try:
+            error = await self._error(answer)
+        except BaseException:
+            answer.response.close()
+            raise
+        if error is not None:
+            await drain(answer.response)
+            raise error
+
+    async def _error(self, answer: Answer) -> UpstreamError | None:
         status = answer.status
-        if status < 400:
-            return
         if status in (401, 403):
-            await self._judge_refusal(answer)
-        elif status in (404, 410, 451):
-            await self._fail(answer, UpstreamGone(f"{self._registry} does not have it", registry=self._registry))
-        elif status == 429:
-            await self._fail(answer, self._limited(answer.response))
-        elif is_loop(status, answer.response.headers):
-            await self._fail(answer, self._loop())
-        elif status >= 500 or status == 408:
-            await self._fail(answer, self.unreachable(answer))
+            return await self._refusal(answer)
+        if status in (404, 410, 451):
+            return UpstreamGone(f"{self._registry} does not have it", registry=self._registry)
+        if status == 429:
+            return self._limited(answer.response)
+        if is_loop(status, answer.response.headers):
+            return self._loop()
+        return self.unreachable(answer) if status >= 500 or status == 408 else None
 
     def follow(self, base: URL, location: str | None) -> URL:
         """Where a `Location` or `Link` at `base` leads. Raises `UpstreamInvalid` or `UpstreamForbidden`."""
@@ -126,26 +132,23 @@ class Exchange:
         where = origin_of(answer.response.url)
         return UpstreamInvalid(f"{self._registry}: {where} answered {answer.status}", registry=self._registry)
 
-    def _reach(self, url: URL, *, inward: bool) -> Reach:
-        if url.origin() in self._origins:
-            return Reach.CONFIGURED
-        return Reach.INNER if inward else Reach.OUTER
+    def _reach(self, url: URL, beyond: Reach) -> Reach:
+        return Reach.CONFIGURED if url.origin() in self._origins else beyond
 
     async def _authenticated(
         self, method: str, url: URL, headers: Mapping[str, str], reach: Reach
     ) -> tuple[Response, Authorization | None]:
         """One hop: what this origin asked for before at once, what it asks for now once more."""
-        ours = reach is Reach.CONFIGURED
-        sent = await self._auth.authorization(url, ours=ours)
+        sent = await self._auth.authorization(url, reach)
         response = await self._send(method, url, headers, reach, sent)
         for _ in range(_RENEWALS):
-            better = await self._renew(response, sent, ours=ours) if _may_be_averted(response, sent) else None
+            better = await self._renew(response, sent, reach) if _may_be_averted(response, sent) else None
             if better is None:
                 break
             await drain(response)
             sent = better
             response = await self._send(method, url, headers, reach, sent)
-        if ours and sent is not None and sent.credential is not None and response.status not in (401, 403):
+        if sent is not None and sent.credential is not None and response.status not in (401, 403):
             self._auth.accepted()
         return response, sent
 
@@ -155,32 +158,25 @@ class Exchange:
         shown = {} if sent is None else {"Authorization": sent.header}
         return await self._transport.send(method, url, headers={**headers, **shown}, reach=reach)
 
-    async def _renew(self, response: Response, sent: Authorization | None, *, ours: bool) -> Authorization | None:
+    async def _renew(self, response: Response, sent: Authorization | None, reach: Reach) -> Authorization | None:
         try:
-            return await self._auth.renew(response, sent, ours=ours)
-        except UpstreamError:
-            await drain(response)
+            return await self._auth.renew(response, sent, reach)
+        except BaseException:
+            response.close()
             raise
 
-    async def _judge_refusal(self, answer: Answer) -> NoReturn:
+    async def _refusal(self, answer: Answer) -> UpstreamError:
         """401 or 403. A store that we were redirected to and that asked for nothing does not speak of the content."""
-        sent, credential = answer.sent, answer.sent.credential if answer.sent else None
+        sent = answer.sent
         if answer.hops and sent is None and "WWW-Authenticate" not in answer.response.headers:
-            await self._fail(answer, self.unreachable(answer))
-        if sent is not None and credential is not None and sent.scheme == "basic" and answer.status == 403:
-            # Forbidden, or (ECR) expired? What the ping says of the same credentials tells.
-            ping = await self._transport.send(
-                "GET", answer.endpoint.ping, headers={"Authorization": sent.header}, reach=Reach.CONFIGURED
-            )
+            return self.unreachable(answer)
+        if sent is not None and sent.scheme == "basic" and answer.status == 403:
+            # Forbidden, or (ECR) expired? What the ping says of the same password tells.
+            ping = await self._send("GET", answer.endpoint.ping, {}, Reach.CONFIGURED, sent)
             await drain(ping)
-            refused = ping.status in (401, 403)
-            gone = UpstreamGone(f"{self._registry} refused: 403", registry=self._registry, refused=True)
-            await self._fail(answer, self._auth.refuse(credential) if refused else gone)
-        await self._fail(answer, self._auth.verdict(answer.response, sent))
-
-    async def _fail(self, answer: Answer, error: UpstreamError) -> NoReturn:
-        await drain(answer.response)
-        raise error
+            if ping.status not in (401, 403):
+                return UpstreamGone(f"{self._registry} refused: 403", registry=self._registry, refused=True)
+        return self._auth.verdict(answer.response, sent)
 
     def _limited(self, response: Response) -> UpstreamLimited:
         seconds = rest_seconds(response.headers.get("Retry-After"), self._clock.wall())

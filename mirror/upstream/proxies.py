@@ -32,7 +32,7 @@ class Proxy:
             valid = bool(url.host) and url.scheme in _SCHEMES and url.port is not None
         except ValueError:
             url, valid = URL(), False
-        if not valid:
+        if not valid or ":" in (url.user or ""):
             raise ConfigInvalid("proxy: not a URL of the form http://[user:password@]host:port")
         auth = aiohttp.BasicAuth(url.user or "", url.password or "", "utf-8") if url.user or url.password else None
         return cls(url.with_user(None).with_path("/"), auth)

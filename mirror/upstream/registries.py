@@ -12,16 +12,16 @@ from dataclasses import dataclass
 
 from mirror.clock import Clock
 from mirror.config.model import RegistrySettings, Settings
-from mirror.errors import ConfigInvalid, NameUnknown, UpstreamError
-from mirror.oci.names import Reference
+from mirror.errors import ConfigInvalid, NameUnknown
 from mirror.tasks import Tasks
 from mirror.upstream.auth import Authenticator
-from mirror.upstream.breaker import INTERVAL, Breaker
-from mirror.upstream.client import HEADERS_SECONDS, RegistrySource
+from mirror.upstream.breaker import INTERVAL
+from mirror.upstream.client import RegistrySource
 from mirror.upstream.credentials import Credentials, DockerCredentials, SettingsCredentials
 from mirror.upstream.docker_config import DockerConfig
 from mirror.upstream.endpoints import Endpoints
 from mirror.upstream.exchange import Exchange
+from mirror.upstream.failover import HEADERS_SECONDS, Failover
 from mirror.upstream.guard import Guard, Listening
 from mirror.upstream.protocols import Source, SourceState
 from mirror.upstream.proxies import Proxies
@@ -30,7 +30,6 @@ from mirror.upstream.tokens import Tokens
 from mirror.upstream.transport import Transport
 
 PROBE_SECONDS = 5.0
-_HUB_PREVIEW = Reference.parse("docker.io/ratelimitpreview/test:latest")  # its HEAD tells the limit and costs nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,14 +97,7 @@ class Registries:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(PROBE_SECONDS), asyncio.TaskGroup() as group:
                 for source in self._sources():
-                    group.create_task(self._probe(source))
-
-    async def _probe(self, source: RegistrySource) -> None:
-        with contextlib.suppress(UpstreamError):
-            if source.breaker is not None and source.state().retry_at is None:
-                await source.breaker.probe()
-            if source.is_hub:
-                await source.head(_HUB_PREVIEW)
+                    group.create_task(source.probe())
 
     def _find(self, name: str) -> _Registry:
         try:
@@ -144,7 +136,7 @@ class Registries:
 
     def _credentials(self, name: str, settings: RegistrySettings) -> Credentials:
         if settings.username or settings.password or settings.password_file:
-            return SettingsCredentials(name, settings)
+            return SettingsCredentials(name, settings, self._clock)
         hosts = (
             endpoint.origin.host_port_subcomponent or "" for endpoint in Endpoints(name, settings.urls, self._clock).all
         )
@@ -168,13 +160,13 @@ class Registries:
             clock=self._clock,
         )
         exchange = Exchange(name, transport=transport, auth=auth, endpoints=endpoints, clock=self._clock)
-        source = RegistrySource(
+        failover = Failover(
             name,
-            anonymous=credentials is None,
-            exchange=exchange,
             endpoints=endpoints,
+            exchange=exchange,
             clock=self._clock,
+            tasks=self._tasks,
+            probe_interval=self._probe_interval,
             headers_seconds=self._headers_seconds,
         )
-        source.breaker = Breaker(name, source.ping, clock=self._clock, tasks=self._tasks, interval=self._probe_interval)
-        return source
+        return RegistrySource(name, anonymous=credentials is None, exchange=exchange, failover=failover)

@@ -10,7 +10,6 @@ import re
 from collections import OrderedDict
 from dataclasses import dataclass, field
 
-from aiohttp import BasicAuth
 from yarl import URL
 
 from mirror.clock import Clock
@@ -107,7 +106,7 @@ class Tokens:
             await drain(response)
             before, url = url, _join(url, location)
             if url.origin() != before.origin() and not self._policy.is_listed(url):
-                reach = Reach.INNER if self._transport.leads_inward(response) else Reach.OUTER
+                reach = self._transport.reach_from(response, reach)
         raise UpstreamInvalid(f"{self._registry}: its token service redirects without end", registry=self._registry)
 
     async def _send(self, request: TokenRequest, url: URL, reach: Reach) -> Response:
@@ -125,7 +124,7 @@ class Tokens:
         query = [("service", request.service)] if request.service else []
         query += [("scope", scope) for scope in request.scopes]
         if credential is not None:
-            headers["Authorization"] = BasicAuth(credential.username, credential.secret, "utf-8").encode()
+            headers["Authorization"] = credential.basic
         return await self._transport.send("GET", url.extend_query(query), headers=headers, reach=reach)
 
     def _check(self, request: TokenRequest, url: URL) -> None:

@@ -120,6 +120,10 @@ class Transport:
         literal = parse_address(host)
         return is_loopback_host(host) if literal is None else not is_public(literal)
 
+    def reach_from(self, response: Response, reach: Reach) -> Reach:
+        """How far `response`, itself reached with `reach`, may lead: inward only from inside, all the way."""
+        return Reach.INNER if reach is not Reach.OUTER and self.leads_inward(response) else Reach.OUTER
+
     async def close(self) -> None:
         """Close all connections. A later request opens new ones."""
         sessions, self._sessions = list(self._sessions.values()), {}

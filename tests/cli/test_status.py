@@ -51,7 +51,7 @@ STATUS: dict[str, Any] = {
             "url": "https://ghcr.io",
             "state": "down",
             "since": NOW - 720,
-            "reason": "connection refused",
+            "reason": "ghcr.io: connection refused",
             "serving": "what is held",
             "retry_at": NOW + 24,
             "pulls_left": None,
@@ -71,7 +71,9 @@ images       120 tags in 33 repositories, 1 only here
 
 REGISTRY    STATE   SINCE            PULLS LEFT   REMARK
 docker.io   ok      -                87 of 100
-ghcr.io     down    12 minutes ago   -            connection refused; what is held; asked again in 24 seconds
+ghcr.io     down    12 minutes ago   -            connection refused; asked again in 24 seconds
+
+Served meanwhile of ghcr.io: what is held
 
 ONLY HERE               GONE UPSTREAM
 docker.io/library/x:1   3 days ago"""
@@ -110,6 +112,23 @@ def test_what_is_missing_is_left_out() -> None:
     assert status.render({"version": "9"}, now=NOW) == "mirror       9, up\nlistens on   nothing"
     assert "ONLY HERE" not in changed(only_here=[])
     assert "REGISTRY" not in changed(registries=[])
+
+
+def down(name: str, serving: str) -> dict[str, Any]:
+    return {**STATUS["registries"][1], "name": name, "serving": serving}
+
+
+def test_what_is_served_meanwhile_is_said_once() -> None:
+    registries = [
+        STATUS["registries"][0],
+        *(down(f"{n}.io", "what is held") for n in range(5)),
+        down("x.io", "nothing"),
+    ]
+    lines = [line for line in changed(registries=registries).splitlines() if line.startswith("Served")]
+    assert lines == [
+        "Served meanwhile of 0.io, 1.io, 2.io and 2 more: what is held",
+        "Served meanwhile of x.io: nothing",
+    ]
 
 
 def test_foreign_text_is_escaped() -> None:

@@ -117,23 +117,55 @@ def place(tmp_path: Path, where: str) -> Path:
         "of the system's data": tmp_path / "system",
     }.get(where)
     if data is None:
-        path = tmp_path / {"of the system": "run", "of the session": "session/mirror"}[where] / "mirror.sock"
-        path.parent.mkdir(parents=True)
+        path = (
+            tmp_path
+            / {
+                "of the system": "run/mirror.sock",
+                "of another data folder": "run/0123.sock",
+                "of another in the session": "session/mirror/0123.sock",
+            }[where]
+        )
+        path.parent.mkdir(parents=True, exist_ok=True)
         return path
     data.mkdir(parents=True)
     (data / "lock").write_text(f"123\n{tmp_path}/elsewhere\n")
     return tmp_path / "elsewhere"
 
 
-@pytest.mark.parametrize(
-    "where", ["of the system", "of the session", "of MIRROR_DATA", "of this user", "of the system's data"]
-)
+PLACES = [
+    "of the system",
+    "of MIRROR_DATA",
+    "of this user",
+    "of the system's data",
+    "of another data folder",
+    "of another in the session",
+]
+
+
+@pytest.mark.parametrize("where", PLACES)
 def test_the_socket_is_found(tmp_path: Path, nobody: dict[str, str], where: str) -> None:
     environment = {**nobody, "XDG_RUNTIME_DIR": str(tmp_path / "session"), "MIRROR_DATA": str(tmp_path / "data")}
     path = place(tmp_path, where)
     with on_socket(path):
         assert transport.find(None, environment).path == path
         assert transport.get_json("/x", server=None, environ=environment) == {"version": "1"}
+
+
+def test_the_users_own_comes_before_another(tmp_path: Path, nobody: dict[str, str]) -> None:
+    own = place(tmp_path, "of this user")
+    with on_socket(own), on_socket(place(tmp_path, "of another data folder")):
+        assert transport.find(None, nobody).path == own
+
+
+def test_of_several_others_one_has_to_be_named(tmp_path: Path, nobody: dict[str, str]) -> None:
+    first = place(tmp_path, "of another data folder")
+    second = first.with_name("4567.sock")
+    with (
+        on_socket(first),
+        on_socket(second),
+        pytest.raises(errors.ServerUnreachable, match=f"name one with --server: {first}, {second}"),
+    ):
+        transport.find(None, nobody)
 
 
 def test_a_socket_nobody_listens_on_is_passed_over(tmp_path: Path, nobody: dict[str, str]) -> None:

@@ -65,6 +65,8 @@ def plain(headers: list[str]) -> list[tuple[str, dict[str, str]]]:
         (["Bearer realm="], [("bearer", {})]),
         (["Negotiate YWJj=, Basic realm=x"], [("negotiate", {}), ("basic", {"realm": "x"})]),
         (["Negotiate a.b-c_d~e+f/g"], [("negotiate", {})]),
+        # a scheme follows a comma only: the rest of an unquoted value is none
+        (["Bearer scope=a b, service=c"], [("bearer", {"scope": "a", "service": "c"})]),
         # given twice
         (['Bearer realm="a", realm="b"'], [("bearer", {"realm": "a"})]),
         # not understood, skipped

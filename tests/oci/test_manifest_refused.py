@@ -189,6 +189,15 @@ def test_children_are_counted() -> None:
 
 
 @pytest.mark.parametrize(
+    ("item", "allowed", "refused"), [([], 90_000, 110_000), ({}, 90_000, 110_000), (0, 260_000, 270_000)]
+)
+def test_parts_are_counted_before_they_are_built(item: object, allowed: int, refused: int) -> None:
+    assert parse(image(x=[item] * allowed)).config
+    with pytest.raises(ManifestInvalid, match="too many parts"):
+        parse(image(x=[item] * refused))
+
+
+@pytest.mark.parametrize(
     "piece",
     [b"[", b"{", b"[],", b"{},", b'{"a":', b"0,", b'"",', b'"a":"b",', b"\\u0041", b'"', b"\\", b"9", b"-", b"/"],
 )

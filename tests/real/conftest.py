@@ -7,12 +7,18 @@ listens (host:port), it returns a started client, closed when the test ends.
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import http.client
 import os
+import secrets
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeVar
 
 import pytest
 
@@ -20,12 +26,23 @@ from tests.support import images
 from tests.support.clients import Buildah, Client, Containerd, Dockerd, Podman, Skopeo
 from tests.support.images import MIB, Image, Index, Layout
 from tests.support.leftovers import Snapshot, left_since, unmount_below
+from tests.support.mirror import MirrorProcess
 from tests.support.netns import Namespace
 from tests.support.packages import PackagesError, install
-from tests.support.processes import SCRATCH, end_processes, remove_scratch, session_processes
-from tests.support.registry import DockerRegistry
+from tests.support.processes import (
+    SCRATCH,
+    end_processes,
+    remove_scratch,
+    scratch_folder,
+    session_processes,
+    wait_until,
+)
+from tests.support.registry import DockerRegistry, Request
 
 LAYER_SIZES = (1000, 20_000, 300_000, 5 * MIB)
+CROWD = 10  # how many different images, or clients, pull at once
+OTHER = "quay.test"  # the second registry that the mirrors know
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +56,32 @@ class Seeded:
         """What a client on linux/amd64 gets for that name."""
         found = self.images[name]
         return found.child("amd64") if isinstance(found, Index) else found
+
+    def blobs(self, *names: str) -> set[str]:
+        """The digests of all blobs that a client on linux/amd64 needs for these names, or for every one."""
+        return {blob.digest for name in names or self.images for blob in self.image(name).blobs}
+
+    def requests(self) -> list[Request]:
+        """What was asked since `forget`, pings left out; complete for every answer that was given before this call."""
+        mark = f"/v2/?mark={secrets.token_hex(4)}"
+        connection = http.client.HTTPConnection(self.registry.authority, timeout=10)
+        connection.request("GET", mark)
+        connection.getresponse().read()
+        connection.close()
+        wait_until(lambda: any(each.target == mark for each in self.registry.requests()), 5, "the log's last line")
+        return [each for each in self.registry.requests() if not each.target.startswith("/v2/?") and each.target != "/v2/"]
+
+    def fetched(self) -> Counter[str]:
+        """How often each blob was asked for with GET since `forget`: digest → count."""
+        return Counter(
+            each.target.rpartition("/")[2]
+            for each in self.requests()
+            if each.method == "GET" and "/blobs/" in each.target
+        )
+
+    def forget(self) -> None:
+        """Let the log begin here."""
+        self.registry.forget_requests()
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -98,6 +141,35 @@ def seeded_registry(need: Callable[..., None], layout: Layout) -> Iterator[Seede
         "library/layers": images.layered_image(layout, LAYER_SIZES),
         "library/multi": images.platforms_index(layout, attestations=True),
         "library/list": images.platforms_index(layout, flavor=images.DOCKER),
+        "library/platforms": _two_platforms(layout),
+    }
+    with DockerRegistry() as registry:
+        for name, image in made.items():
+            registry.push(image, name, "1")
+        yield Seeded(registry, made)
+
+
+def _two_platforms(layout: Layout) -> Index:
+    """Two platforms with nothing in common, and an attestation for each."""
+    made = []
+    for architecture, size in (("amd64", 400_000), ("arm64", 500_000)):
+        layers = [images.random_layer(layout, size // n, seed=f"{architecture}-{n}") for n in (1, 9)]
+        made.append(layout.add_image(layers, platform={"os": "linux", "architecture": architecture}))
+    return layout.add_index([*made, *(images.attestation(layout, image) for image in made)])
+
+
+@pytest.fixture(scope="session")
+def crowd(need: Callable[..., None], layout: Layout) -> Iterator[Seeded]:
+    """A docker-registry of its own with ten runnable images, library/app0 and so on, that share their first layer."""
+    need("docker-registry")
+    base = images.busybox_image(layout).layers[0]
+    config = {"Env": ["PATH=/bin"], "Cmd": ["echo", *images.GREETING.split()]}
+    made: dict[str, Image | Index] = {
+        f"library/app{n}": layout.add_image(
+            [base, images.random_layer(layout, 300_000, seed=f"app{n}")],
+            config={**config, "Labels": {"mirror.tests": f"app{n}"}},
+        )
+        for n in range(CROWD)
     }
     with DockerRegistry() as registry:
         for name, image in made.items():
@@ -106,9 +178,90 @@ def seeded_registry(need: Callable[..., None], layout: Layout) -> Iterator[Seede
 
 
 @pytest.fixture(scope="session")
+def other_registry(need: Callable[..., None], layout: Layout) -> Iterator[Seeded]:
+    """The registry behind the name `OTHER`: team/app, runnable, and library/busybox, which is another image than
+    docker.io's."""
+    need("docker-registry")
+    made: dict[str, Image | Index] = {
+        "team/app": images.busybox_image(layout, label="team"),
+        "library/busybox": images.busybox_image(layout, label="another busybox"),
+    }
+    with DockerRegistry() as registry:
+        for name, image in made.items():
+            registry.push(image, name, "1")
+        yield Seeded(registry, made)
+
+
+@pytest.fixture
+def upstream(seeded_registry: Seeded) -> Iterator[Seeded]:
+    """The seeded registry with an empty log; a test may stop it, it is started again afterwards."""
+    seeded_registry.forget()
+    yield seeded_registry
+    seeded_registry.registry.start()
+
+
+@pytest.fixture
+def other(other_registry: Seeded) -> Iterator[Seeded]:
+    """`other_registry` with an empty log; a test may stop it."""
+    other_registry.forget()
+    yield other_registry
+    other_registry.registry.start()
+
+
+@pytest.fixture
+def mirror() -> Iterator[Callable[..., MirrorProcess]]:
+    """Runs `mirror serve` for the given registries (name → URL or section; the first is the default one).
+
+    Tags are asked for anew at every pull (`tag_ttl = 0`) unless a section says otherwise, so that nothing that needs
+    the upstream goes unnoticed. After the test, a log with a traceback in it is a failure.
+    """
+    with contextlib.ExitStack() as stack:
+        started: list[MirrorProcess] = []
+
+        def make(registries: Mapping[str, Mapping[str, object] | str], **more: Any) -> MirrorProcess:
+            folder = scratch_folder("mirror")
+            sections = {
+                name: {"tag_ttl": "0s", **({"url": value} if isinstance(value, str) else value)}
+                for name, value in registries.items()
+            }
+            environment = {"MIRROR_SOCKET": str(folder / "mirror.sock"), **more.pop("environment", {})}
+            made = MirrorProcess(folder, sections, environment=environment, **more)
+            stack.callback(shutil.rmtree, folder, ignore_errors=True)
+            stack.enter_context(made)
+            started.append(made)
+            return made
+
+        yield make
+        for each in started:
+            assert "Traceback" not in each.log, each.log
+            assert "unexpected" not in each.log, each.log
+
+
+@pytest.fixture(scope="session")
 def large_image(layout: Layout) -> Image:
     """An image with one layer of 300 MiB, made once a session; push it where it is wanted."""
     return images.large_image(layout)
+
+
+def at_once(calls: Sequence[Callable[[], T]]) -> list[T]:
+    """The results of all these calls, made at the same time."""
+    with ThreadPoolExecutor(len(calls)) as pool:
+        return [future.result() for future in [pool.submit(call) for call in calls]]
+
+
+def wrong_blobs(data: Path) -> list[str]:
+    """The blobs of a data directory whose content is not what their name says."""
+    wrong = []
+    for path in (data / "blobs" / "sha256").iterdir():
+        with path.open("rb") as file:
+            if hashlib.file_digest(file, "sha256").hexdigest() != path.name:
+                wrong.append(path.name)
+    return wrong
+
+
+def staged(data: Path) -> list[Path]:
+    """What lies in a data directory's staging."""
+    return sorted((data / "ingest").iterdir())
 
 
 @pytest.fixture
@@ -135,8 +288,13 @@ def dockerd(need: Callable[..., None], clients: Callable[[Client], None]) -> Cal
     """Makes a dockerd whose registry mirror, and insecure registry, is at the given host:port."""
     need("docker.io", "containerd", root=True)
 
-    def make(mirror: str, *, inside: Namespace | None = None) -> Dockerd:
-        client = Dockerd([f"http://{mirror}"], insecure=[mirror], inside=inside)
+    def make(
+        mirror: str, *, inside: Namespace | None = None, config: Mapping[str, object] | None = None
+    ) -> Dockerd:
+        if config is not None:
+            client = Dockerd(config=config, inside=inside)
+        else:
+            client = Dockerd([f"http://{mirror}"], insecure=[mirror], inside=inside)
         clients(client)
         return client
 
@@ -145,24 +303,31 @@ def dockerd(need: Callable[..., None], clients: Callable[[Client], None]) -> Cal
 
 @pytest.fixture
 def containerd(need: Callable[..., None], clients: Callable[[Client], None]) -> Callable[..., Containerd]:
-    """Makes a containerd with a hosts.toml for docker.io (or another `registry`) that names host:port."""
+    """Makes a containerd with a hosts.toml for docker.io (or other `registries`) that names host:port."""
     need("containerd", root=True)
 
-    def make(mirror: str, *, registry: str = "docker.io", inside: Namespace | None = None) -> Containerd:
-        client = Containerd({registry: f"http://{mirror}", mirror: f"http://{mirror}"}, inside=inside)
+    def make(
+        mirror: str, *, registries: Sequence[str] = ("docker.io",), inside: Namespace | None = None
+    ) -> Containerd:
+        client = Containerd({name: f"http://{mirror}" for name in (*registries, mirror)}, inside=inside)
         clients(client)
         return client
 
     return make
 
 
+def _mirrors(mirror: str, registries: Sequence[str]) -> dict[str, str]:
+    return {name: f"{mirror}/{name}" for name in registries} or {"docker.io": mirror}
+
+
 @pytest.fixture
 def podman(need: Callable[..., None], clients: Callable[[Client], None]) -> Callable[..., Podman]:
-    """Makes a podman whose mirror of docker.io is at host:port, or host:port/path."""
+    """Makes a podman whose mirror of docker.io is at host:port, or host:port/path; or that finds each of `registries`
+    at host:port/registry."""
     need("podman", root=True)
 
-    def make(mirror: str, *, inside: Namespace | None = None) -> Podman:
-        client = Podman({"docker.io": mirror}, insecure=[mirror.partition("/")[0]], inside=inside)
+    def make(mirror: str, *, registries: Sequence[str] = (), inside: Namespace | None = None) -> Podman:
+        client = Podman(_mirrors(mirror, registries), insecure=[mirror.partition("/")[0]], inside=inside)
         clients(client)
         return client
 
@@ -171,11 +336,12 @@ def podman(need: Callable[..., None], clients: Callable[[Client], None]) -> Call
 
 @pytest.fixture
 def skopeo(need: Callable[..., None], clients: Callable[[Client], None]) -> Callable[..., Skopeo]:
-    """Makes a skopeo whose mirror of docker.io is at host:port, or host:port/path."""
+    """Makes a skopeo whose mirror of docker.io is at host:port, or host:port/path; or that finds each of `registries`
+    at host:port/registry."""
     need("skopeo")
 
-    def make(mirror: str, *, inside: Namespace | None = None) -> Skopeo:
-        client = Skopeo({"docker.io": mirror}, insecure=[mirror.partition("/")[0]], inside=inside)
+    def make(mirror: str, *, registries: Sequence[str] = (), inside: Namespace | None = None) -> Skopeo:
+        client = Skopeo(_mirrors(mirror, registries), insecure=[mirror.partition("/")[0]], inside=inside)
         clients(client)
         return client
 

@@ -118,11 +118,16 @@ class Dockerd(Client):
     """A dockerd with a containerd of its own and no networking, spoken to with Debian's `docker`.
 
     `mirrors`: URLs for `--registry-mirror`. `insecure`: host:port that may speak plain http (loopback may anyway).
-    `inside`: the namespace where the daemon runs.
+    `inside`: the namespace where the daemon runs. `config`: what else stands in daemon.json, over all of that.
     """
 
     def __init__(
-        self, mirrors: Sequence[str] = (), *, insecure: Sequence[str] = (), inside: Namespace | None = None
+        self,
+        mirrors: Sequence[str] = (),
+        *,
+        insecure: Sequence[str] = (),
+        inside: Namespace | None = None,
+        config: Mapping[str, object] | None = None,
     ) -> None:
         super().__init__("dockerd", inside)
         self.address = self.folder / "docker.sock"
@@ -144,6 +149,7 @@ class Dockerd(Client):
                     "cgroup-parent": f"/{self._name}",
                     "registry-mirrors": list(mirrors),
                     "insecure-registries": list(insecure),
+                    **(config or {}),
                 }
             )
         )

@@ -271,7 +271,7 @@ class FakeServer:
             raise _Severed
         writer.write(_head(answer))
         await writer.drain()
-        if request.method != "HEAD":
+        if request.method != "HEAD" and answer.status not in (204, 304):
             await self._send_body(request, answer, writer)
 
     async def _send_body(self, request: Request, answer: Answer, writer: asyncio.StreamWriter) -> None:
@@ -299,7 +299,11 @@ class FakeServer:
 
 async def _read_request(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> Request | None:
     try:
-        head = await reader.readuntil(b"\r\n\r\n")
+        head = await reader.readexactly(1)
+        if head == b"\x16":  # a TLS handshake at a port without TLS
+            writer.write(b"HTTP/1.0 400 Bad Request\r\n\r\n")
+            await _close_softly(writer)
+        head += await reader.readuntil(b"\r\n\r\n")
     except asyncio.IncompleteReadError:
         return None
     first, *lines = head.decode("latin-1").split("\r\n")

@@ -1,0 +1,56 @@
+"""`python -m benchmarks [names…] [--quick]`: measure the mirror beside its peers, and print a table."""
+
+import argparse
+import sys
+import time
+
+from benchmarks import cold, docker, hot, manifests, memory, small
+from benchmarks.rounds import HEADER, Measure
+from tests.support.packages import BENCHMARK_PROGRAMS, PROGRAMS, missing
+
+MEASURES: tuple[Measure, ...] = (
+    hot.MEASURE,
+    manifests.MEASURE,
+    cold.SIXTEEN,
+    cold.ONE,
+    small.MEASURE,
+    memory.MEASURE,
+    docker.MEASURE,
+)
+
+
+def main(arguments: list[str]) -> int:
+    """Exit code 0 also where a target is missed: the table says so."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks",
+        description="Measure the mirror beside its peers.",
+        epilog="\n".join(f"  {measure.name:<10} {measure.about}" for measure in MEASURES),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("names", nargs="*", metavar="name", help="measures; all of them unless some are named")
+    parser.add_argument("--quick", action="store_true", help="fewer rounds: an impression, not a result")
+    options = parser.parse_args(arguments)
+    unknown = set(options.names) - {measure.name for measure in MEASURES}
+    if unknown:
+        parser.error(f"unknown: {', '.join(sorted(unknown))}")
+    lacking = missing({**PROGRAMS, **BENCHMARK_PROGRAMS})
+    if lacking:
+        print(f"missing: {' '.join(lacking)}; as root, python -m tests.support.packages --benchmarks", file=sys.stderr)
+        return 1
+    return _measure([each for each in MEASURES if each.name in options.names or not options.names], options.quick)
+
+
+def _measure(measures: list[Measure], quick: bool) -> int:
+    began = time.monotonic()
+    missed = 0
+    print(HEADER)
+    for measure in measures:
+        for row in measure.run(quick):
+            print(row, flush=True)
+            missed += row.missed
+    print(f"\n{missed or 'no'} target{'s' * (missed != 1)} missed; took {time.monotonic() - began:.0f} s")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
