@@ -15,6 +15,17 @@ from dataclasses import dataclass
 from tests.support.packages import program
 from tests.support.processes import environment
 
+ACCEPT = ", ".join(
+    f"application/vnd.{kind}+json"
+    for kind in (
+        "oci.image.index.v1",
+        "oci.image.manifest.v1",
+        "docker.distribution.manifest.list.v2",
+        "docker.distribution.manifest.v2",
+    )
+)
+"""What container clients say; docker-registry hides OCI manifests from everybody else."""
+
 _PIECE = 4 << 20
 _HEAD = 16 << 10
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)\r\n", re.IGNORECASE)
@@ -37,8 +48,8 @@ class Server:
     port: int
 
     def request(self, path: str) -> bytes:
-        """A GET with nothing that could make its answer special."""
-        return f"GET {path} HTTP/1.1\r\nHost: {self.host}:{self.port}\r\nAccept: */*\r\n\r\n".encode()
+        """A GET as container clients send it."""
+        return f"GET {path} HTTP/1.1\r\nHost: {self.host}:{self.port}\r\nAccept: {ACCEPT}\r\n\r\n".encode()
 
 
 class Reader:
@@ -155,7 +166,7 @@ def _drive(server: Server, work: list[list[str]], on_start: Callable[[], None] |
 
 def hammer(server: Server, path: str, seconds: float, *, connections: int = 8) -> int:
     """As many GETs as the server answers in that time (wrk); how many. Raises `LoadError` if one of them failed."""
-    words = [program("wrk") or "wrk", "-t1", f"-c{connections}", f"-d{seconds:g}s"]
+    words = [program("wrk") or "wrk", "-t1", f"-c{connections}", f"-d{seconds:g}s", "-H", f"Accept: {ACCEPT}"]
     url = f"http://{server.host}:{server.port}{path}"
     done = subprocess.run(
         [*words, url], env=environment(), capture_output=True, text=True, check=True, timeout=seconds + _SILENCE_S

@@ -123,7 +123,7 @@ class Application:
 
     async def _look(self) -> None:
         await self.upstreams.probe()
-        for line in upstream_lines(await self.status.report()):
+        for line in upstream_lines(await self.status.report(), self.settings.default_registry):
             log.info("%s", line)
 
 

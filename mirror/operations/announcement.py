@@ -7,6 +7,8 @@ import struct
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from mirror.logs import human
+
 _SIOCGIFADDR = 0x8915  # netdevice(7)
 _SHOWN = 5
 
@@ -56,7 +58,7 @@ def lines(report: Mapping[str, Any], addresses: Sequence[tuple[str, int]], socke
     rows = [
         ("listening", ", ".join(f"http://{address}" for address in usable)),
         ("socket", socket_path),
-        ("data", f"{data['path']}: {data['blobs']} blobs, {_size(data['bytes'])}; {_size(data['free_bytes'])} free"),
+        ("data", f"{data['path']}: {data['blobs']} blobs, {human(data['bytes'])}; {human(data['free_bytes'])} free"),
         ("registries", f"{default} (default), {', '.join(others[:_SHOWN])}{more}"),
     ]
     if report["offline"]:
@@ -68,24 +70,24 @@ def lines(report: Mapping[str, Any], addresses: Sequence[tuple[str, int]], socke
     return [f"mirror {report['version']}", *(f"  {name:<11} {text}".rstrip() for name, text in rows)]
 
 
-def upstream_lines(report: Mapping[str, Any]) -> list[str]:
-    """How the upstreams answered the first question."""
-    found = []
-    up = [row for row in report["registries"] if row["state"] == "ok"]
-    for row in report["registries"]:
-        if row["state"] in ("down", "limited", "credentials refused"):
-            found.append(f"{row['name']} {row['state']}: {row['reason']}; served meanwhile: {row['serving']}")
-        elif row["pulls_left"] is not None:
-            limit = f" of {row['pulls_limit']}" if row["pulls_limit"] is not None else ""
-            found.append(f"{row['name']}: {row['pulls_left']}{limit} pulls left")
-    if up:
-        found.insert(0, f"{len(up)} of {len(report['registries'])} registries answer")
-    return found
+def upstream_lines(report: Mapping[str, Any], default: str) -> list[str]:
+    """How the upstreams answered the first question: the default registry by name, the others together."""
+    rows = [row for row in report["registries"] if row["state"] != "disabled"]
+    found = [_upstream_line(row) for row in rows if row["name"] == default or row["credentials"]]
+    down = [row["name"] for row in rows if row["state"] == "down" and row["name"] != default]
+    answering = sum(row["state"] == "ok" for row in rows)
+    others = f"{answering} of {len(rows)} registries answer"
+    if down:
+        more = f" and {len(down) - _SHOWN} more" if len(down) > _SHOWN else ""
+        others += f"; no answer from {', '.join(down[:_SHOWN])}{more}"
+    return [*found, f"{others}; mirror status says why"] if len(rows) > len(found) else found
 
 
-def _size(size: float) -> str:
-    for unit in ("B", "kB", "MB", "GB"):
-        if size < 1000:
-            return f"{size:.4g}{unit}"
-        size /= 1000
-    return f"{size:.4g}TB"
+def _upstream_line(row: Mapping[str, Any]) -> str:
+    if row["state"] != "ok":
+        reason = str(row["reason"] or "not asked yet").removeprefix(f"{row['name']}: ")
+        return f"{row['name']} {row['state']}: {reason}; served meanwhile: {row['serving']}"
+    if row["pulls_left"] is None:
+        return f"{row['name']} ok"
+    limit = f" of {row['pulls_limit']}" if row["pulls_limit"] is not None else ""
+    return f"{row['name']} ok, {row['pulls_left']}{limit} pulls left"

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from aiohttp import web
 
+from mirror.config.values import parse_listen
 from mirror.errors import ConfigInvalid
 from mirror.server.http import KEEPALIVE, Connection
 
@@ -59,9 +60,7 @@ class Listeners:
         """Listen on each `HOST:PORT`. Raises `ConfigInvalid`, saying what to do, where one cannot be had."""
         runner = await self._run(handler)
         for text in addresses:
-            host, _, port = text.rpartition(":")
-            host = host.strip("[]")
-            for sock in _bind(host, int(port), text):
+            for sock in _bind(*parse_listen(text), text):
                 self.addresses.append((sock.getsockname()[0], sock.getsockname()[1]))
                 await web.SockSite(runner, sock, backlog=_BACKLOG).start()
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from mirror.cache.content import Cache
+from mirror.logs import human
 from mirror.oci.names import Repository
 
 log = logging.getLogger("mirror.pulls")
@@ -47,7 +48,9 @@ class PullLog:
         self._timer: asyncio.TimerHandle | None = None
 
     def manifest(self, client: str, repository: Repository, reference: str, cache: Cache, size: int) -> None:
-        """A manifest was asked for: the pull begins, or goes on."""
+        """A manifest was asked for: the pull begins, or goes on. A tag after blobs that were sent begins another."""
+        if ":" not in reference:
+            self._finish(client, repository)
         pull = self._pull(client, repository, reference, cache)
         if pull is None:
             return
@@ -88,6 +91,11 @@ class PullLog:
         if not pull.reference:
             pull.reference = reference
         return pull
+
+    def _finish(self, client: str, repository: Repository) -> None:
+        pull = self._pulls.get((client, repository))
+        if pull is not None and pull.blobs and not pull.active:
+            self._tell(self._pulls.pop((client, repository)))
 
     def _look(self) -> None:
         now = self._clock.monotonic()
@@ -131,12 +139,3 @@ class PullLog:
                 }
             },
         )
-
-
-def human(size: float) -> str:
-    """Bytes in docker's units: powers of 1000, four digits."""
-    for unit in ("B", "kB", "MB", "GB", "TB"):
-        if size < 1000:
-            return f"{size:.4g}{unit}"
-        size /= 1000
-    return f"{size:.4g}PB"

@@ -41,7 +41,9 @@ class DataDirectory:
             _check_owner(path)
             descriptor = os.open(path / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         except OSError as error:
-            raise DataInvalid(f"the data directory {path} cannot be used: {_reason(error)}") from error
+            raise DataInvalid(
+                f"the data directory {path} cannot be used: {_reason(error)}; give another with --data DIR"
+            ) from error
         try:
             _lock(path, descriptor)
             path.chmod(0o700)
@@ -49,7 +51,9 @@ class DataDirectory:
             os.pwrite(descriptor, f"{os.getpid()}\n{socket or ''}\n".encode(), 0)
         except OSError as error:
             os.close(descriptor)
-            raise DataInvalid(f"the data directory {path} cannot be used: {_reason(error)}") from error
+            raise DataInvalid(
+                f"the data directory {path} cannot be used: {_reason(error)}; give another with --data DIR"
+            ) from error
         except BaseException:
             os.close(descriptor)
             raise

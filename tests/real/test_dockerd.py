@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.real.conftest import CROWD, Seeded, at_once, wrong_blobs
+from tests.real.conftest import CROWD, Seeded, at_once, staged, wrong_blobs
 from tests.support.clients import Dockerd
-from tests.support.images import GREETING, Index
+from tests.support.fake_registry import FakeRegistry, Gate
+from tests.support.fake_registry.behaviours import hang_after
+from tests.support.images import GREETING, MIB, Image, Index
 from tests.support.mirror import MirrorProcess
 from tests.support.processes import CommandError, wait_until
 
@@ -117,14 +120,50 @@ def test_another_registry_by_its_prefixed_name(
 
 
 def test_a_line_in_the_log_for_each_image(upstream: Seeded, mirror: Mirrors, dockerd: Dockerds) -> None:
-    served = mirror({"docker.io": upstream.registry.url})
+    served = mirror({"docker.io": {"url": upstream.registry.url, "tag_ttl": "1h"}})
     client = dockerd(served.authority)
+
+    def lines() -> list[str]:
+        return re.findall(r"docker\.io/library/layers:1  .*", served.log)
+
     client.pull("layers:1")
-    wait_until(lambda: "docker.io/library/layers:1  " in served.log, 10, "the first line")
+    wait_until(lambda: len(lines()) == 1, 10, "the first line")  # it comes by itself once the pull is over
     client.rmi("layers:1")
     client.pull("layers:1")
-    served.stop()  # also tells what is still open
-    size = sum(blob.size for blob in upstream.image("library/layers").blobs) / 1e6
-    cold, warm = [line for line in served.log.splitlines() if "docker.io/library/layers:1  " in line]
-    assert re.search(rf"layers:1  miss  5 blobs, {size:.3f}MB served, \S+ from upstream, \S+ s, to 127.0.0.1$", cold)
-    assert re.search(rf"layers:1  hit  5 blobs, {size:.3f}MB served, 0B from upstream, \S+ s, to 127.0.0.1$", warm)
+    served.stop()  # tells what is still open
+    size = rf"{sum(blob.size for blob in upstream.image('library/layers').blobs) / 1e6:.2f}\dMB"
+    cold, warm = lines()
+    assert re.search(rf"  miss  5 blobs, {size} served, {size} from upstream, \S+ s, to 127.0.0.1$", cold)
+    assert re.search(rf"  hit  5 blobs, {size} served, 0B from upstream, \S+ s, to 127.0.0.1$", warm)
+
+
+@pytest.fixture
+def slow_hub(large_image: Image) -> Iterator[FakeRegistry]:
+    """A scripted docker.io with library/large, whose layer of 300 MiB stops half-way, once, until `gate` opens."""
+    with FakeRegistry().in_thread() as registry:
+        registry.add_layout_image("library/large", "1", large_image)
+        yield registry
+
+
+def test_killed_in_the_middle_of_a_large_layer(
+    large_image: Image, slow_hub: FakeRegistry, mirror: Mirrors, dockerd: Dockerds
+) -> None:
+    layer = large_image.layers[0]
+    gate = Gate()
+    slow_hub.script(f"GET */blobs/{layer.digest}", hang_after(layer.size // 2, gate))
+    served = mirror({"docker.io": slow_hub.url})
+    client = dockerd(served.authority)
+    with ThreadPoolExecutor(1) as pool:
+        pull = pool.submit(client.pull, "large:1")
+        wait_until(lambda: _staged_bytes(served) > layer.size // 2 - MIB, 60, "half of the layer in staging")
+        served.kill()
+        served.start()
+        pull.result()  # dockerd comes back by itself, and gets the rest
+    assert client.image_id("large:1") == large_image.config.digest
+    assert slow_hub.sent(f"*/blobs/{layer.digest}") < layer.size + 8 * MIB
+    assert wrong_blobs(served.data) == []
+    wait_until(lambda: staged(served.data) == [], 5, "an empty staging")
+
+
+def _staged_bytes(served: MirrorProcess) -> int:
+    return sum(path.stat().st_size for path in staged(served.data))
