@@ -47,7 +47,7 @@ def _measured(rounds: int, readers: int) -> dict[str, list[_Pull]]:
         blob = upstream.add_blob(_SIZE)
         upstream.start()
         makers: dict[str, Callable[[], Peer]] = {
-            "mirror": lambda: Mirror(upstream),
+            "mirror": lambda: Mirror(upstream.url),
             _PEER: lambda: Distribution(upstream),
         }
         return interleaved(

@@ -37,10 +37,10 @@ def _run(quick: bool) -> Iterator[Row]:
 
 
 def _through(namespace: Namespace, upstream: DockerRegistry, image: Image) -> float:
-    with closing(Mirror(upstream, inside=namespace)) as mirror:
+    with closing(Mirror(upstream.url, inside=namespace)) as mirror:
         mirror.start()
-        server = mirror.server
-        with Dockerd([f"http://{server.host}:{server.port}"], inside=namespace) as dockerd:
+        process = mirror.process
+        with Dockerd([process.url], insecure=[process.authority], inside=namespace) as dockerd:
             return _pull(dockerd, f"{_NAME}:{_TAG}", image)
 
 

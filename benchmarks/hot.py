@@ -21,7 +21,7 @@ def _run(quick: bool) -> Iterator[Row]:
         registry = Distribution(None)
         registry.seed(upstream)
         contenders: dict[str, Callable[[], float]] = {}
-        for peer in (Mirror(upstream), StaticFiles(upstream), registry):
+        for peer in (Mirror(upstream.url), StaticFiles(upstream), registry):
             stack.callback(peer.close)
             peer.start()
             one_after_another(peer.server, peer.blob_path(blob), 3)

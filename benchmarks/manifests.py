@@ -20,7 +20,7 @@ def _run(quick: bool) -> Iterator[Row]:
         upstream.start()
         registry = Distribution(None)
         registry.seed(upstream)
-        peers: list[Peer] = [Mirror(upstream), Drayage(upstream), registry, Distribution(upstream)]
+        peers: list[Peer] = [Mirror(upstream.url), Drayage(upstream), registry, Distribution(upstream)]
         for peer in peers:
             stack.callback(peer.close)
             peer.start()

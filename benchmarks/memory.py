@@ -18,7 +18,7 @@ def _run(quick: bool) -> Iterator[Row]:
     with Upstream() as upstream:
         blob = upstream.add_blob(size)
         upstream.start()
-        mirror = Mirror(upstream)
+        mirror = Mirror(upstream.url)
         with closing(mirror):
             mirror.start()
             rest(mirror.pid)

@@ -53,15 +53,19 @@ def blob_path(blob: Blob) -> str:
 
 
 class Mirror:
-    """`mirror serve` in front of `upstream`, its access log on."""
+    """`mirror serve` in front of the registry at `upstream_url`, its access log on. `inside`: a namespace to run in."""
 
     name = "mirror"
 
-    def __init__(self, upstream: Upstream, *, inside: Namespace | None = None) -> None:
+    def __init__(self, upstream_url: str, *, inside: Namespace | None = None) -> None:
         self._folder = scratch_folder("mirror")
-        prefix = tuple(inside.prefix) if inside is not None else ()
-        log = ("--access-log", str(self._folder / "access.log"))
-        self.process = MirrorProcess(self._folder, {"docker.io": upstream.url}, arguments=log, prefix=prefix)
+        self.process = MirrorProcess(
+            self._folder,
+            {"docker.io": upstream_url},
+            host=inside.address if inside is not None else "127.0.0.1",
+            arguments=("--access-log", str(self._folder / "access.log")),
+            prefix=tuple(inside.prefix) if inside is not None else (),
+        )
 
     @property
     def pid(self) -> int:

@@ -20,7 +20,7 @@ def _run(quick: bool) -> Iterator[Row]:
         blobs = [upstream.add_blob(_SIZE) for _ in range(_COUNT)]
         upstream.start()
         contenders: dict[str, Callable[[], float]] = {
-            "mirror": lambda: _cpu(Mirror(upstream), blobs),
+            "mirror": lambda: _cpu(Mirror(upstream.url), blobs),
             _PEER: lambda: _cpu(Distribution(upstream), blobs),
         }
         figures = interleaved(1 if quick else 3, contenders)

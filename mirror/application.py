@@ -53,7 +53,7 @@ from mirror.upstream.registries import Registries
 
 log = logging.getLogger(__name__)
 
-DRAIN_SECONDS = 10.0  # how long requests and downloads may go on after SIGTERM
+DRAIN_SECONDS = 10.0  # how long requests and downloads may go on after SIGTERM, all together
 CLEAN_EVERY = 30.0  # seconds between looks at stale staging
 
 
@@ -149,7 +149,8 @@ async def running(settings: Settings, *, clock: Clock | None = None) -> AsyncIte
         upstreams = Registries(settings, clock=clock, instance=instance, listening=listeners.bound)
         stack.push_async_callback(upstreams.close)
         await upstreams.start()
-        stack.push_async_callback(tasks.drain, DRAIN_SECONDS)
+        ending = _Ending(clock)
+        stack.push_async_callback(lambda: tasks.drain(ending.left()))
 
         enabled = {name: registry for name, registry in settings.registries.items() if registry.enabled}
         policy = _policy(settings)
@@ -193,10 +194,25 @@ async def running(settings: Settings, *, clock: Clock | None = None) -> AsyncIte
         )
         tasks.background("clean staging", _clean_staging(store, catalog, clock), endless=True)
         tasks.background("watch flights", flights.watch(), endless=True)
-        stack.push_async_callback(listeners.close, DRAIN_SECONDS)
+        stack.push_async_callback(lambda: listeners.close(ending.left()))
         await listeners.listen(settings.listen, Dispatch(services, None))
         await listeners.listen_on_socket(own_socket, settings.socket_group, Dispatch(services, Role.SOCKET))
         yield Application(settings, listeners, status, upstreams, tasks, policy)
+
+
+class _Ending:
+    """What is left of the time that an ending has; it begins with the first question."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._deadline: float | None = None
+
+    def left(self) -> float:
+        """Seconds, never negative."""
+        now = self._clock.monotonic()
+        if self._deadline is None:
+            self._deadline = now + DRAIN_SECONDS
+        return max(0.0, self._deadline - now)
 
 
 def _policy(settings: Settings) -> Policy:

@@ -111,6 +111,11 @@ class Flight:
         """Whether a repository may still be added to `proven`."""
         return self.state in (State.OPENING, State.FLYING, State.VERIFIED)
 
+    @property
+    def landed(self) -> bool:
+        """Whether it is stored and linked, as far as the disk took it."""
+        return self.state is State.LANDED
+
     def stop(self, reason: str) -> None:
         """End it from outside; what is staged is kept for a later flight."""
         log.info("download of %s stopped: %s", self.digest, reason)

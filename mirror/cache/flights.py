@@ -9,6 +9,7 @@ import logging
 
 from mirror.cache.flight import Catalog, Flight
 from mirror.clock import Clock
+from mirror.errors import UpstreamGone
 from mirror.oci.digest import Digest
 from mirror.oci.names import Repository
 from mirror.store.protocols import BlobStore
@@ -47,15 +48,23 @@ class Flights:
         None if it landed while the right was being asked for: the repository is linked then, look again.
         Raises upstream's refusal, or why there is no answer.
         """
-        flight = self._flights.get((digest, source.key))
-        if flight is None:
-            flight = self._launch(digest, source, repository, client)
-        else:
-            self.shared += 1
-            if repository not in flight.proven and not await self._prove(flight, repository):
-                return None
-        await flight.start()
-        return flight
+        while True:
+            flight = self._flights.get((digest, source.key))
+            if flight is None:
+                flight = self._launch(digest, source, repository, client)
+            else:
+                self.shared += 1
+                if repository not in flight.proven and not await self._prove(flight, repository):
+                    if flight.landed:
+                        return None
+                    continue
+            try:
+                await flight.start()
+            except UpstreamGone:
+                if flight.proven[0] == repository:
+                    raise
+                continue  # that was said of another repository: whoever asks under a wrong name stops nobody
+            return flight
 
     async def watch(self) -> None:
         """Stop flights without a reader that make no way. Runs until it is cancelled."""
@@ -69,13 +78,14 @@ class Flights:
             reached = now
 
     async def _prove(self, flight: Flight, repository: Repository) -> bool:
-        """Ask the flight's own source about another repository; False if it landed meanwhile (then it is linked)."""
+        """Ask the flight's own source about another repository; False if it ended meanwhile (linked, if it landed)."""
         await flight.source.size(repository, flight.digest)
         if flight.joinable:
             if repository not in flight.proven:
                 flight.proven.append(repository)
             return True
-        await self._catalog.link(repository, flight.digest, flight.proof, self._clock.wall(), is_manifest=False)
+        if flight.landed:
+            await self._catalog.link(repository, flight.digest, flight.proof, self._clock.wall(), is_manifest=False)
         return False
 
     def _launch(self, digest: Digest, source: Source, repository: Repository, client: str) -> Flight:

@@ -73,10 +73,7 @@ class Listeners:
 
     async def close(self, seconds: float) -> None:
         """Accept nothing more, give requests under way `seconds`, then cut them."""
-        for runner in self._runners:
-            runner._shutdown_timeout = seconds  # noqa: SLF001 - aiohttp takes it only before it knows when it ends
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(runner.cleanup(), seconds + 5)
+        await asyncio.gather(*(_end(runner, seconds) for runner in self._runners))
         self._runners.clear()
         if self.socket is not None:
             await asyncio.to_thread(self.socket.unlink, missing_ok=True)
@@ -87,6 +84,14 @@ class Listeners:
         self._runners.append(runner)
         await runner.setup()
         return runner
+
+
+async def _end(runner: web.ServerRunner, seconds: float) -> None:
+    # aiohttp waits for requests this long, then this long again until it cancels them. It takes the time only before
+    # it knows when it ends.
+    runner._shutdown_timeout = seconds / 2  # noqa: SLF001
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(runner.cleanup(), seconds + 1)
 
 
 def _bind(host: str, port: int, text: str) -> list[socket.socket]:

@@ -119,8 +119,12 @@ class Committer:
         _each(written, self._write)
         _each(written, _sync)
         for item in written:
-            _leave(item)
+            close_quietly(item.descriptor)
         _each(batch, _rename)
+        for item in written:
+            if item.failure is not None:  # its file is never tried again
+                with contextlib.suppress(OSError):  # the next clean-up of staging tries again
+                    os.unlink(item.source)
         for algorithm in {item.digest.algorithm for item in batch if item.failure is None}:
             self._sync_directory(algorithm, batch)
 
@@ -156,15 +160,6 @@ def _each(items: list[_Item], step: Callable[[_Item], None]) -> None:
 
 def _sync(item: _Item) -> None:
     os.fsync(item.descriptor)
-
-
-def _leave(item: _Item) -> None:
-    """Close a written file; where it failed, remove it: it is never tried again."""
-    if item.descriptor >= 0:
-        close_quietly(item.descriptor)
-    if item.failure is not None:
-        with contextlib.suppress(OSError):  # the next clean-up of staging tries again
-            os.unlink(item.source)
 
 
 def _rename(item: _Item) -> None:

@@ -105,6 +105,7 @@ async def keep(future: "asyncio.Future[T]", undo: Callable[[T], None]) -> T:
 
 
 def close_quietly(descriptor: int) -> None:
-    """Close, whatever the file system has to say about it now."""
-    with contextlib.suppress(OSError):
-        os.close(descriptor)
+    """Close, whatever the file system has to say about it now. Negative numbers are no descriptors."""
+    if descriptor >= 0:
+        with contextlib.suppress(OSError):
+            os.close(descriptor)

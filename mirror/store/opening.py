@@ -36,20 +36,30 @@ def _examine(path: Path) -> None:
 
     Read-only: a writing connection would, by closing, write the log back into a damaged database.
     """
-    if os.stat(path).st_size == 0 and not os.path.exists(f"{path}-wal"):
+    has_log = _size(f"{path}-wal") > 0
+    if _size(path) == 0 and not has_log:
         return
-    connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=_BUSY_SECONDS)
+    # Without a log, `immutable` keeps even the files beside the database from being made.
+    how = "mode=ro" if has_log else "mode=ro&immutable=1"
+    connection = sqlite3.connect(f"{path.absolute().as_uri()}?{how}", uri=True, timeout=_BUSY_SECONDS)
     try:
         version(connection)
-        if os.stat(path).st_size <= _CHECK_WHOLE_UP_TO:
+        if _size(path) <= _CHECK_WHOLE_UP_TO:
             verdict = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
             if verdict != "ok":
-                raise damaged(path, verdict)
+                raise damaged(path, verdict.splitlines()[-1])
         else:  # reads the header, the schema and the way down to one row of each table; the rest shows when it is read
             for (table,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'").fetchall():
                 connection.execute(f'SELECT * FROM "{table}" LIMIT 1').fetchall()  # noqa: S608 — our own names
     finally:
         connection.close()
+
+
+def _size(path: Path | str) -> int:
+    try:
+        return os.stat(path).st_size
+    except FileNotFoundError:
+        return 0
 
 
 def _connect(path: Path) -> sqlite3.Connection:

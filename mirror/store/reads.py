@@ -33,7 +33,7 @@ HOLDING = """
 
 EXPECTED_SIZE = """
     SELECT e.size FROM blobs c JOIN edges e ON e.child = c.id JOIN blobs p ON p.id = e.parent
-    WHERE c.digest = ? AND p.state = 'held' ORDER BY e.size LIMIT 1
+    WHERE c.digest = ? AND p.state = 'held' LIMIT 1
 """
 
 DELETING = "SELECT digest, location FROM blobs WHERE state = 'deleting' ORDER BY id"
@@ -102,13 +102,16 @@ class Readers:
         self._busy: list[int] = []
 
     async def start(self) -> None:
-        """Open them. The database exists and is in WAL mode by now."""
-        for _ in range(_CONNECTIONS):
-            connection = await aiosqlite.connect(self._path, isolation_level=None, cached_statements=64)
-            self._connections.append(connection)
-            self._busy.append(0)
-            await connection.execute_fetchall("PRAGMA query_only = ON")
-            await connection.execute_fetchall("PRAGMA wal_autocheckpoint = 0")
+        """Open them. The database exists and is in WAL mode by now. Raises as `all` does; then `close`."""
+        try:
+            for _ in range(_CONNECTIONS):
+                connection = await aiosqlite.connect(self._path, isolation_level=None, cached_statements=64)
+                self._connections.append(connection)
+                self._busy.append(0)
+                await connection.execute_fetchall("PRAGMA query_only = ON")
+                await connection.execute_fetchall("PRAGMA wal_autocheckpoint = 0")
+        except sqlite3.Error as error:
+            raise failure(self._path, error) from error
 
     async def all(self, sql: str, *parameters: object) -> Sequence[Sequence[Any]]:
         """Every row of one SELECT. Raises `StoreFailed`, or `DataInvalid` for a damaged database."""

@@ -5,7 +5,7 @@ authenticates us at one origin is shown to no other. A signed URL is sent on byt
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from yarl import URL
 
@@ -37,7 +37,7 @@ _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 class Answer:
     """The last hop's answer. `hops` is how many redirects led there."""
 
-    response: Response
+    response: Response = field(repr=False)  # aiohttp's shows its whole URL
     hops: int
     sent: Authorization | None
     endpoint: Endpoint
@@ -206,7 +206,7 @@ def _resolve(base: URL, location: str) -> URL | None:
     verbatim = location.isascii() and location.isprintable() and " " not in location
     try:
         target = URL(location, encoded=verbatim)
-        url = target if target.is_absolute() else base.join(target)
+        url = target if target.scheme else base.join(target)
         return url.with_user(None) if url.raw_user or url.raw_password else url
     except ValueError:
         return None

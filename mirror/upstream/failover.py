@@ -67,11 +67,11 @@ class Failover:
         deadline = self._clock.monotonic() + OPERATION_SECONDS
         failure: UpstreamNoAnswer | None = None
         for endpoint in self._endpoints:
-            seconds = min(self._headers_seconds, deadline - self._clock.monotonic())
-            if failure is not None and seconds < 1:
+            left = deadline - self._clock.monotonic()
+            if failure is not None and left < 1:
                 break
             try:
-                result = await self._attempt(endpoint, operation, seconds)
+                result = await self._attempt(endpoint, operation, min(self._headers_seconds, left))
             except UpstreamLimited as error:
                 self._endpoints.limited(endpoint, error.retry_after)
                 failure = error
@@ -103,7 +103,7 @@ class Failover:
             if endpoint.limited_until > now:
                 continue
             try:
-                await self._attempt(endpoint, self._ping, PING_SECONDS)
+                await self._attempt(endpoint, self._ping, min(PING_SECONDS, self._headers_seconds))
             except UpstreamUnreachable as error:
                 self._endpoints.failed(endpoint)
                 failure = error
@@ -127,7 +127,7 @@ class Failover:
     def silent(self, endpoint: Endpoint, seconds: float) -> UpstreamUnreachable:
         """The error for a time that ran out."""
         return UpstreamUnreachable(
-            f"{self._registry}: {origin_of(endpoint.base)} did not answer within {seconds:.0f} s",
+            f"{self._registry}: {origin_of(endpoint.base)} did not answer within {seconds:.3g} s",
             registry=self._registry,
         )
 

@@ -8,7 +8,7 @@ import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-import aiohttp
+from aiohttp import encode_basic_auth
 from yarl import URL
 
 from mirror.errors import ConfigInvalid
@@ -22,7 +22,7 @@ class Proxy:
     """Where a proxy is, and how it wants to be asked."""
 
     url: URL
-    auth: aiohttp.BasicAuth | None = field(default=None, repr=False)
+    authorization: str | None = field(default=None, repr=False)  # the value of `Proxy-Authorization`
 
     @classmethod
     def parse(cls, text: str) -> "Proxy":
@@ -34,8 +34,8 @@ class Proxy:
             url, valid = URL(), False
         if not valid or ":" in (url.user or ""):
             raise ConfigInvalid("proxy: not a URL of the form http://[user:password@]host:port")
-        auth = aiohttp.BasicAuth(url.user or "", url.password or "", "utf-8") if url.user or url.password else None
-        return cls(url.with_user(None).with_path("/"), auth)
+        authorization = encode_basic_auth(url.user or "", url.password or "") if url.user or url.password else None
+        return cls(url.with_user(None).with_path("/"), authorization)
 
 
 class Proxies:

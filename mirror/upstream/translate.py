@@ -58,7 +58,8 @@ def _reason(error: BaseException) -> str:
     """The rest of a sentence that begins with a host."""
     certificate = _find(error, ssl.SSLCertVerificationError)
     if certificate is not None:
-        return f"has a certificate that was not accepted: {_plain(getattr(certificate, 'verify_message', 'it is not valid'))}"
+        inner = getattr(certificate, "certificate_error", certificate)  # aiohttp's own is both wrapper and wrapped
+        return f"has a certificate that was not accepted: {_plain(getattr(inner, 'verify_message', 'it is not valid'))}"
     if isinstance(error, aiohttp.ClientSSLError) or _find(error, ssl.SSLError) is not None:
         return f"failed at TLS: {_plain(_tls_reason(error))}"
     if _find(error, socket.gaierror) is not None:

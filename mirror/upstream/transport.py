@@ -18,7 +18,7 @@ from yarl import URL
 
 from mirror.clock import Clock
 from mirror.config.model import RegistrySettings
-from mirror.errors import ConfigInvalid, UpstreamForbidden
+from mirror.errors import ConfigInvalid, UpstreamForbidden, UpstreamUnreachable
 from mirror.upstream.guard import Guard, IPAddress, Reach, is_loopback_host, is_public, parse_address, refusals
 from mirror.upstream.loops import VIA, via_header
 from mirror.upstream.proxies import Proxies
@@ -88,8 +88,11 @@ class Transport:
         Raises `UpstreamForbidden`, `UpstreamInvalid` or `UpstreamUnreachable`.
         """
         proxy = self._proxies.choose(url)
+        shown: dict[str, str] = {}
         if proxy is not None:
             self._check_name(url, reach)
+            shown = {"Proxy-Authorization": proxy.authorization} if proxy.authorization else {}
+        plain = shown if url.scheme == "http" else {}  # else it goes with the CONNECT alone
         noted: list[AddressRefused] = []
         token = refusals.set(noted)
         try:
@@ -97,12 +100,14 @@ class Transport:
             response = await session.request(
                 method,
                 url,
-                headers={VIA: via_header(self._instance), **headers},
+                headers={VIA: via_header(self._instance), **headers, **plain},
                 data=form,
                 allow_redirects=False,
                 proxy=proxy.url if proxy else None,
-                proxy_auth=proxy.auth if proxy else None,
+                proxy_headers=shown or None,
             )
+        except ConfigInvalid as error:
+            raise UpstreamUnreachable(f"{self._registry}: {error.message}", registry=self._registry) from None
         except FAILURES as error:
             raise translate(noted[0] if noted else error, registry=self._registry, url=url) from None
         finally:

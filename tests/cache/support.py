@@ -8,6 +8,8 @@
 """
 
 import asyncio
+import json
+import os
 from collections import defaultdict, deque
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
@@ -26,8 +28,8 @@ from mirror.errors import NameUnknown, UpstreamGone, UpstreamInvalid, UpstreamLi
 from mirror.oci.digest import Digest
 from mirror.oci.manifest import Descriptor, Manifest
 from mirror.oci.names import Reference, Repository
-from mirror.store.memory import MemoryBlobStore, MemoryCatalog
-from mirror.store.protocols import BlobReader
+from mirror.store.memory import MemoryBlobStore, MemoryCatalog, MemoryIngest
+from mirror.store.protocols import BlobReader, Ingest
 from mirror.tasks import Tasks
 from mirror.upstream.protocols import Fetched, SourceState, TagPage
 
@@ -231,8 +233,6 @@ class ScriptedSource:
 
 def index_of(registry: ScriptedRegistry, repository: Repository, subject: Digest) -> bytes:
     """A referrers index as the registry would write it."""
-    import json
-
     entries = [
         {
             "mediaType": manifest.descriptor.media_type,
@@ -288,6 +288,33 @@ class ScriptedUpstreams:
         """Nothing to ask."""
 
 
+class Store(MemoryBlobStore):
+    """The store in memory; as on disk, an ingest can be opened after its publish too."""
+
+    async def publish(self, ingest: Ingest, expected: Digest) -> str:
+        location = await super().publish(ingest, expected)
+        assert isinstance(ingest, StoreIngest)
+        ingest.published = self.blobs[location]
+        return location
+
+    def _ingest(
+        self, ingest_id: str, data: bytes, algorithm: str, on_written: Callable[[int], None]
+    ) -> "StoreIngest":
+        ingest = self._active[ingest_id] = StoreIngest(self, ingest_id, data, algorithm, on_written)
+        return ingest
+
+
+class StoreIngest(MemoryIngest):
+    published: bytes | None = None
+
+    def open_descriptor(self) -> int:
+        if self.published is None:
+            return super().open_descriptor()
+        descriptor = os.memfd_create("published")
+        os.pwrite(descriptor, self.published, 0)
+        return descriptor
+
+
 def nobody(_: Repository) -> bool:
     """No repository is shared."""
     return False
@@ -309,7 +336,7 @@ class World:
         self.hub = ScriptedRegistry("docker.io")
         self.other = ScriptedRegistry("ghcr.io")
         self.upstreams = ScriptedUpstreams([self.hub, self.other], credentials)
-        self.store = MemoryBlobStore(limit=limit)
+        self.store = Store(limit=limit)
         self.catalog = MemoryCatalog()
         self.tasks = Tasks()
         self.rights = Rights(loopback=True, anonymous=True, shared=shared)

@@ -10,10 +10,10 @@ import contextlib
 import os
 import socket
 import struct
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import aiohttp
 import pytest
@@ -23,6 +23,7 @@ from tests.support.fake_registry import FakeRegistry
 from tests.support.mirror import Reply, Running, mirror_in_process
 from tests.support.processes import run
 
+T = TypeVar("T")
 KIB = 1024
 MIB = 1024 * 1024
 HUB = "docker.io"
@@ -57,6 +58,17 @@ async def until(condition: Callable[[], object], what: str = "") -> None:
         while not condition():
             await asyncio.sleep(0.005)
     assert condition(), what
+
+
+def later(mirror: Running, seconds: float) -> None:
+    """Both clocks go on."""
+    mirror.clock.shift += seconds
+    mirror.clock.wall_shift += seconds
+
+
+def begin(coroutine: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+    """Start something that the test goes on beside."""
+    return asyncio.get_running_loop().create_task(coroutine)
 
 
 def staged(data: Path) -> list[str]:

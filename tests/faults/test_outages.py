@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from mirror.upstream.breaker import INTERVAL
-from tests.faults.support import HUB, MIB, cached, hub, until, warned
+from tests.faults.support import HUB, MIB, cached, hub, later, until, warned
 from tests.support.fake_registry import Authority, Behaviour, FakeRegistry
 from tests.support.fake_registry.behaviours import close, garbage, reset, status
 from tests.support.fake_registry.content import random_bytes
-from tests.support.mirror import Running, mirror_in_process
+from tests.support.mirror import mirror_in_process
 from tests.support.processes import free_port
 
 DAY = 86400.0
@@ -26,13 +26,7 @@ OUTAGES: dict[str, Behaviour | None] = {
 }
 
 
-def later(mirror: Running, seconds: float) -> None:
-    """Both clocks go on."""
-    mirror.clock.shift += seconds
-    mirror.clock.wall_shift += seconds
-
-
-async def begin(registry: FakeRegistry, name: str) -> None:
+async def break_down(registry: FakeRegistry, name: str) -> None:
     """The outage begins."""
     behaviour = OUTAGES[name]
     if behaviour is None:
@@ -41,7 +35,7 @@ async def begin(registry: FakeRegistry, name: str) -> None:
         registry.script("*", behaviour, times=None)
 
 
-async def end(registry: FakeRegistry, name: str) -> None:
+async def recover(registry: FakeRegistry, name: str) -> None:
     if OUTAGES[name] is None:
         await registry.start()
     registry.unscript()
@@ -57,7 +51,7 @@ async def test_what_is_held_is_served_through_an_outage(name: str, tmp_path: Pat
         await mirror.get("/v2/library/x/manifests/1")
         await mirror.get(f"/v2/library/x/blobs/{layer[0]}")
         await mirror.idle()
-        await begin(registry, name)
+        await break_down(registry, name)
         later(mirror, DAY)
         for method in ("GET", "HEAD"):
             by_tag = await mirror.get("/v2/library/x/manifests/1", method)
@@ -76,7 +70,7 @@ async def test_what_is_held_is_served_through_an_outage(name: str, tmp_path: Pat
         assert status_["data"]["only_here"] == 0
         await until(lambda: not mirror.app.upstreams.states()[0].up, "status never says that it is down")
 
-        await end(registry, name)
+        await recover(registry, name)
         later(mirror, INTERVAL + 1)
         fresh = await mirror.get("/v2/library/x/manifests/1")
         assert (fresh.status, cached(fresh), warned(fresh)) == (200, "revalidated", "")

@@ -24,6 +24,7 @@ import pytest
 
 from tests.support import images
 from tests.support.clients import Buildah, Client, Containerd, Dockerd, Podman, Skopeo
+from tests.support.fake_registry import FakeRegistry
 from tests.support.images import MIB, Image, Index, Layout
 from tests.support.leftovers import Snapshot, left_since, unmount_below
 from tests.support.mirror import MirrorProcess
@@ -261,7 +262,25 @@ def wrong_blobs(data: Path) -> list[str]:
 
 def staged(data: Path) -> list[Path]:
     """What lies in a data directory's staging."""
-    return sorted((data / "ingest").iterdir())
+    folder = data / "ingest"
+    return sorted(folder.iterdir()) if folder.is_dir() else []
+
+
+def staged_bytes(data: Path) -> int:
+    """How much that is."""
+    sizes = []
+    for path in staged(data):
+        with contextlib.suppress(FileNotFoundError):
+            sizes.append(path.stat().st_size)
+    return sum(sizes)
+
+
+@pytest.fixture
+def large_hub(large_image: Image) -> Iterator[FakeRegistry]:
+    """A scripted docker.io with library/large:1, `large_image`: for what must go wrong at a certain byte."""
+    with FakeRegistry().in_thread() as registry:
+        registry.add_layout_image("library/large", "1", large_image)
+        yield registry
 
 
 @pytest.fixture

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.real.conftest import CROWD, Seeded, at_once, staged, wrong_blobs
+from tests.real.conftest import CROWD, Seeded, at_once, staged, staged_bytes, wrong_blobs
 from tests.support.clients import Dockerd
-from tests.support.fake_registry import FakeRegistry, Gate
+from tests.support.fake_registry import FakeRegistry
 from tests.support.fake_registry.behaviours import hang_after
 from tests.support.images import GREETING, MIB, Image, Index
 from tests.support.mirror import MirrorProcess
@@ -137,33 +137,20 @@ def test_a_line_in_the_log_for_each_image(upstream: Seeded, mirror: Mirrors, doc
     assert re.search(rf"  hit  5 blobs, {size} served, 0B from upstream, \S+ s, to 127.0.0.1$", warm)
 
 
-@pytest.fixture
-def slow_hub(large_image: Image) -> Iterator[FakeRegistry]:
-    """A scripted docker.io with library/large, whose layer of 300 MiB stops half-way, once, until `gate` opens."""
-    with FakeRegistry().in_thread() as registry:
-        registry.add_layout_image("library/large", "1", large_image)
-        yield registry
-
-
 def test_killed_in_the_middle_of_a_large_layer(
-    large_image: Image, slow_hub: FakeRegistry, mirror: Mirrors, dockerd: Dockerds
+    large_image: Image, large_hub: FakeRegistry, mirror: Mirrors, dockerd: Dockerds
 ) -> None:
     layer = large_image.layers[0]
-    gate = Gate()
-    slow_hub.script(f"GET */blobs/{layer.digest}", hang_after(layer.size // 2, gate))
-    served = mirror({"docker.io": slow_hub.url})
+    large_hub.script(f"GET */blobs/{layer.digest}", hang_after(layer.size // 2))
+    served = mirror({"docker.io": large_hub.url})
     client = dockerd(served.authority)
     with ThreadPoolExecutor(1) as pool:
         pull = pool.submit(client.pull, "large:1")
-        wait_until(lambda: _staged_bytes(served) > layer.size // 2 - MIB, 60, "half of the layer in staging")
+        wait_until(lambda: staged_bytes(served.data) > layer.size // 2 - MIB, 60, "half of the layer in staging")
         served.kill()
         served.start()
         pull.result()  # dockerd comes back by itself, and gets the rest
     assert client.image_id("large:1") == large_image.config.digest
-    assert slow_hub.sent(f"*/blobs/{layer.digest}") < layer.size + 8 * MIB
+    assert large_hub.sent(f"*/blobs/{layer.digest}") < layer.size + 8 * MIB
     assert wrong_blobs(served.data) == []
     wait_until(lambda: staged(served.data) == [], 5, "an empty staging")
-
-
-def _staged_bytes(served: MirrorProcess) -> int:
-    return sum(path.stat().st_size for path in staged(served.data))

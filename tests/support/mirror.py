@@ -18,7 +18,7 @@ from mirror.application import Application, running
 from mirror.clock import Clock
 from mirror.config.load import load
 from mirror.config.model import Settings
-from tests.support.processes import Daemon, answers_http, free_port, run
+from tests.support.processes import Daemon, answers_http, free_port, run, wait_until
 
 ROOT = Path(__file__).parents[2]
 
@@ -166,8 +166,10 @@ class MirrorProcess:
         return self.daemon.log.read_text()
 
     def daemon_json(self) -> dict[str, list[str]]:
-        """The `daemon.json` that it printed."""
-        found = re.search(r"\{\"registry-mirrors\".*\}", self.log)
+        """The `daemon.json` that it printed: said just after the first request can be answered."""
+        pattern = re.compile(r"\{\"registry-mirrors\".*\}")
+        wait_until(lambda: pattern.search(self.log) is not None, 10, "what to write into daemon.json")
+        found = pattern.search(self.log)
         assert found is not None, self.log
         loaded: dict[str, list[str]] = json.loads(found[0])
         return loaded

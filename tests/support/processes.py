@@ -259,6 +259,15 @@ class Daemon:
         """Send one signal to the child alone."""
         os.kill(self.pid, number)
 
+    def wait(self, seconds: float) -> int:
+        """Its exit code, once it ends by itself (negative: the signal that ended it). Raises `NotReadyError`."""
+        if self._process is None:
+            raise NotReadyError(f"{self.name} was not started")
+        try:
+            return self._process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            raise NotReadyError(f"{self.name} did not end within {seconds} s\n{self.log_tail()}") from None
+
     def log_tail(self, characters: int = 4000) -> str:
         """The end of what it wrote to stderr."""
         return self.log.read_text(errors="replace")[-characters:] if self.log.exists() else ""

@@ -36,7 +36,7 @@ def test_what_is_no_url(text: str) -> None:
 
 
 def test_a_registry_needs_a_url() -> None:
-    with pytest.raises(ConfigInvalid, match="registry.test"):
+    with pytest.raises(ConfigInvalid, match=r"registry\.test"):
         Endpoints("registry.test", (), Clock())
 
 

@@ -68,10 +68,9 @@ def test_not_exempt(url: str, exempt: str) -> None:
 
 def test_the_password_is_taken_off() -> None:
     proxy = Proxy.parse("http://user:pass-word-7@proxy.test:3128/")
-    assert proxy.auth is not None
-    assert (proxy.auth.login, proxy.auth.password) == ("user", "pass-word-7")
+    assert proxy.authorization == "Basic dXNlcjpwYXNzLXdvcmQtNw=="
     no_secret_in(proxy, proxy.url)
-    assert Proxy.parse("proxy.test:3128").auth is None
+    assert Proxy.parse("proxy.test:3128").authorization is None
 
 
 @pytest.mark.parametrize("text", ["socks5://pass-word-7@x:1", "http://", "http://x:pass-word-7@", "http://a%3Ab:c@x:1"])

@@ -60,7 +60,7 @@ async def test_an_authority_that_changes_is_read_again(authority: Authority, tmp
                 await upstream.manifest(TAG)
             file.write_bytes(authority.certificate.read_bytes())
             clock.shift += 60
-            assert await upstream.manifest(TAG)
+            await upstream.manifest(TAG)
 
 
 async def test_an_authority_that_cannot_be_read(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

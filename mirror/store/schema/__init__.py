@@ -6,6 +6,7 @@ never edited: what is to change goes into the next one.
 
 import re
 import sqlite3
+from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
 
@@ -16,12 +17,17 @@ _FILE = re.compile(r"(\d{4})_\w+\.sql")
 
 @cache
 def migrations() -> tuple[str, ...]:
-    """The SQL of each migration in order; migration N leads to version N."""
+    """The SQL of each migration in order; migration N leads to version N. Raises `DataInvalid`."""
     found = {}
     for entry in files(__name__).iterdir():
         match = _FILE.fullmatch(entry.name)
         if match:
             found[int(match[1])] = entry.read_text(encoding="utf-8")
+    return in_order(found)
+
+
+def in_order(found: Mapping[int, str]) -> tuple[str, ...]:
+    """Migrations by their number, which count from 1. Raises `DataInvalid` where one is missing."""
     if sorted(found) != list(range(1, len(found) + 1)):
         raise DataInvalid(f"this installation is incomplete: catalog migrations {sorted(found)} do not count from 1")
     return tuple(found[number] for number in sorted(found))

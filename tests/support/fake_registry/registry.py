@@ -126,6 +126,8 @@ class FakeRegistry(ScriptedServer):
         if parts[0] != "v2":
             return failure(404, "UNSUPPORTED")
         name, kind, rest = _parse(parts[1:])
+        if name is None and len(parts) > 1:
+            return failure(404, "UNSUPPORTED")
         known = name in self.content.repositories
         verdict = self.access.judge(request, name, known=known, realm=f"{self.url}{self.access.token_path}")
         if verdict is not Verdict.ALLOWED:

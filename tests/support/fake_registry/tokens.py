@@ -18,6 +18,9 @@ from multidict import CIMultiDict
 from tests.support.fake_registry.wire import Answer, Request
 
 
+_NUMBERS = itertools.count()
+
+
 class Verdict(enum.Enum):
     """What `Access.judge` decides where it is not an answer of its own."""
 
@@ -57,7 +60,6 @@ class Access:
     token_field: str = "token"
     tell_expiry: bool = True
     tokens: dict[str, Token] = field(default_factory=dict)
-    _numbers: itertools.count[int] = field(default_factory=itertools.count)
 
     def judge(self, request: Request, name: str | None, *, known: bool, realm: str) -> Verdict | Answer:
         """Whether `request` may read repository `name` (None: the ping)."""
@@ -114,7 +116,7 @@ class Access:
         granted = frozenset(repository for repository in wanted if self._may_read(user, repository))
         if self.denies and granted != wanted:
             return _refusal(403, "DENIED")
-        secret = f"secret-token-{next(self._numbers)}"
+        secret = f"secret-token-{next(_NUMBERS)}"
         self.tokens[secret] = Token(user, granted, time.monotonic() + self.token_seconds)
         body: dict[str, object] = {name or self.token_field: secret}
         if self.tell_expiry:

@@ -1,0 +1,560 @@
+"""One download: its states, what readers may take of it, and what becomes of it when something breaks."""
+
+import asyncio
+import logging
+from contextlib import AsyncExitStack
+
+import pytest
+
+from mirror.cache import flight as flight_module
+from mirror.cache.flight import SMALL, WITHHELD, Flight, State
+from mirror.errors import (
+    MirrorError,
+    NoRoom,
+    StoreFailed,
+    UpstreamDigestMismatch,
+    UpstreamGone,
+    UpstreamInvalid,
+    UpstreamUnreachable,
+)
+from mirror.oci.digest import Digest
+from mirror.store.protocols import Ingest, Partial, Proof
+from tests.cache.support import CLIENT, Body, Gate, World, gone, read, settled, unreachable
+from tests.store.samples import ALPINE, NGINX, image
+from tests.support.fake_registry.content import random_bytes
+
+BIG = random_bytes("big", 700_000)
+TINY = random_bytes("tiny", 20_000)
+
+
+async def launch(world: World, digest: Digest) -> Flight:
+    found = await world.flights.join(digest, world.hub.anonymous, ALPINE, CLIENT)
+    assert found is not None
+    return found
+
+
+async def whole(flight: Flight) -> bytes:
+    async with flight.follow(ALPINE) as reader:
+        return await read(reader, 0, reader.size)
+
+
+def opens(world: World) -> list[str]:
+    """The offsets that blobs were asked for at."""
+    return [line.split()[-1] for line in world.hub.anonymous.asked if line.startswith("open")]
+
+
+# --- the good way -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("algorithm", ["sha256", "sha512"])
+@pytest.mark.parametrize("size", [0, 1, SMALL, SMALL + 1, 700_000])
+async def test_it_lands_and_is_linked(world: World, size: int, algorithm: str) -> None:
+    data = random_bytes("x", size)
+    digest = world.hub.add(ALPINE, data, algorithm)
+    flight = await launch(world, digest)
+    assert flight.size == size
+    assert await whole(flight) == data
+    await world.idle()
+    assert flight.state is State.LANDED
+    holding = await world.catalog.holding(ALPINE, digest, is_manifest=False)
+    assert holding is not None
+    assert holding.link is not None
+    assert (holding.size, holding.link.anonymous_at) == (size, world.clock.wall())
+    assert await world.store.read(digest, holding.location, size) == data
+    assert (world.store.active(), await world.store.staged(), await world.catalog.partials()) == (set(), [], [])
+    assert len(world.flights) == 0
+
+
+async def test_small_is_kept_in_memory_and_large_in_staging(world: World) -> None:
+    small, large = random_bytes("s", SMALL), random_bytes("l", SMALL + 1)
+    for data, in_memory in ((small, True), (large, False)):
+        flight = await launch(world, world.hub.add(ALPINE, data))
+        async with flight.follow(ALPINE) as reader:
+            assert await read(reader, 0, len(data)) == data
+            assert (reader.fileno() is None) is in_memory
+        assert (flight.memory == data) is in_memory
+
+
+async def test_the_tail_waits_for_the_digest(world: World) -> None:
+    gate = Gate()
+    digest = world.hub.add(ALPINE, BIG)
+    world.hub.anonymous.bodies.append(Body([600_000, 99_999, gate]))
+    flight = await launch(world, digest)
+    await settled(lambda: flight.available == len(BIG) - 1)
+    assert flight.releasable(len(BIG)) == len(BIG) - WITHHELD
+    async with flight.follow(ALPINE) as reader:
+        assert await reader.ready(0, len(BIG)) == len(BIG) - WITHHELD
+        waiting = asyncio.ensure_future(reader.ready(len(BIG) - WITHHELD, len(BIG)))  # noqa: TID251
+        await gate.reached.wait()
+        assert not waiting.done()
+        gate.release()
+        assert await waiting == len(BIG)
+
+
+async def test_a_small_blob_is_withheld_whole(world: World) -> None:
+    gate = Gate()
+    digest = world.hub.add(ALPINE, TINY)
+    world.hub.anonymous.bodies.append(Body([len(TINY) - 1, gate]))
+    flight = await launch(world, digest)
+    await gate.reached.wait()
+    assert (flight.available, flight.releasable(len(TINY))) == (0, 0)
+    gate.release()
+    assert await whole(flight) == TINY
+
+
+async def test_an_unknown_size_is_known_at_the_end(world: World) -> None:
+    digest = world.hub.add(ALPINE, BIG)
+    world.hub.anonymous.bodies.append(Body(size=None))
+    flight = await launch(world, digest)
+    assert flight.size == len(BIG)
+    assert flight.state in (State.VERIFIED, State.LANDED)
+    assert await whole(flight) == BIG
+
+
+async def test_an_unknown_size_is_learnt_from_a_manifest(world: World) -> None:
+    manifest = image("layer one")
+    await world.catalog.hold_manifest(ALPINE, manifest, "x", Proof.ANONYMOUS, 1.0)
+    gate = Gate()
+    digest = world.hub.add(ALPINE, b"layer one")
+    world.hub.anonymous.bodies.append(Body([gate], size=None))
+    flight = await launch(world, digest)
+    assert (flight.size, flight.state) == (9, State.FLYING)
+    gate.release()
+    assert await whole(flight) == b"layer one"
+
+
+async def test_a_late_joiner_gets_everything(world: World) -> None:
+    gate = Gate()
+    digest = world.hub.add(ALPINE, BIG)
+    world.hub.anonymous.bodies.append(Body([500_000, gate]))
+    flight = await launch(world, digest)
+    await gate.reached.wait()
+    assert await launch(world, digest) is flight
+    async with flight.follow(ALPINE) as first, flight.follow(ALPINE) as second:
+        assert flight.readers == 2
+        assert await read(first, 0, 400_000) == BIG[:400_000]
+        gate.release()
+        assert await read(second, 0, len(BIG)) == BIG
+        assert await read(first, 400_000, len(BIG)) == BIG[400_000:]
+    assert len(opens(world)) == 1
+
+
+async def test_readers_that_leave_cancel_nothing(world: World) -> None:
+    gate = Gate()
+    digest = world.hub.add(ALPINE, BIG)
+    world.hub.anonymous.bodies.append(Body([100_000, gate]))
+    flight = await launch(world, digest)
+    async with flight.follow(ALPINE):
+        await gate.reached.wait()
+    assert flight.readers == 0
+    gate.release()
+    await world.idle()
+    assert flight.state is State.LANDED
+
+
+async def test_a_reader_that_comes_after_the_landing_reads_on(world: World) -> None:
+    """Between joining and following, headers are sent: the flight may land meanwhile."""
+    flight = await launch(world, world.hub.add(ALPINE, TINY))
+    await world.idle()
+    assert flight.state is State.LANDED
+    assert await whole(flight) == TINY
+
+
+async def test_follow_needs_a_size(world: World) -> None:
+    gate = Gate()
+    world.hub.anonymous.script("open", gate)
+    joining = world.tasks.spawn("join", launch(world, world.hub.add(ALPINE, TINY)))
+    await gate.reached.wait()
+    [flight] = world.flights._flights.values()
+    with pytest.raises(RuntimeError):
+        async with flight.follow(ALPINE):
+            pass
+    gate.release()
+    assert await joining is flight
+
+
+# --- breaks and resumes -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [200_000, 700_000])
+async def test_a_broken_download_goes_on_where_it_stopped(world: World, size: int) -> None:
+    data = random_bytes("x", size)
+    digest = world.hub.add(ALPINE, data)
+    world.hub.anonymous.bodies += [Body([70_000, unreachable()]), Body([30_000, unreachable()]), Body()]
+    assert await whole(await launch(world, digest)) == data
+    assert opens(world) == ["0-", "70000-", "100000-"]
+
+
+async def test_a_body_that_ends_early_is_a_break_too(world: World) -> None:
+    digest = world.hub.add(ALPINE, BIG)
+    world.hub.anonymous.bodies.append(Body(data=BIG[:400_000], size=len(BIG)))
+    assert await whole(await launch(world, digest)) == BIG
+    assert opens(world) == ["0-", "400000-"]
+
+
+@pytest.mark.parametrize("size", [200_000, 700_000])
+async def test_a_range_that_was_ignored_is_skipped(world: World, size: int) -> None:
+    data = random_bytes("x", size)
+    digest = world.hub.add(ALPINE, data)
+    world.hub.anonymous.bodies += [
+        Body([70_000, unreachable()]),
+        Body([50_000, 30_000], ignores_range=True),  # the first chunk is known whole, the second in part
+    ]
+    assert await whole(await launch(world, digest)) == data
+    assert opens(world) == ["0-", "70000-"]
+
+
+async def test_an_answer_from_beyond_is_not_taken(world: World) -> None:
+    digest = world.hub.add(ALPINE, BIG)
+    world.hub.anonymous.bodies += [Body([70_000, unreachable()]), Body(begins_at=70_001), Body()]
+    assert await whole(await launch(world, digest)) == BIG
+    assert opens(world) == ["0-", "70000-", "70000-"]
+
+
+async def test_a_size_that_changes_cannot_come_right(world: World) -> None:
+    digest = world.hub.add(ALPINE, BIG)
+    world.hub.anonymous.bodies += [Body([70_000, unreachable()]), Body(size=len(BIG) + 1), Body()]
+    assert await whole(await launch(world, digest)) == BIG
+    assert len(opens(world)) == 3
+
+
+async def test_patience_ends_without_progress_and_begins_anew_with_it(world: World) -> None:
+    digest = world.hub.add(ALPINE, BIG)
+    bodies = world.hub.anonymous.bodies
+    half = flight_module.PATIENCE * 0.6
+    gates = [Gate() for _ in range(4)]
+    # progress, progress, nothing, nothing: only the last finds that patience has ended
+    bodies += [Body([100_000, gates[0], unreachable()]), Body([100_000, gates[1], unreachable()])]
+    bodies += [Body([gates[2], unreachable()]), Body([gates[3], unreachable()])]
+    flight = await launch(world, digest)
+    async with flight.follow(ALPINE) as reader:
+        assert await read(reader, 0, 100_000) == BIG[:100_000]
+        for gate in gates:
+            await gate.reached.wait()
+            assert flight.error is None
+            world.clock.advance(half)
+            gate.release()
+        with pytest.raises(UpstreamUnreachable):
+            await read(reader, 100_000, len(BIG))
+    assert opens(world) == ["0-", "100000-", "200000-", "200000-"]
+
+
+# --- failure is a state -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [100, 700_000])
+async def test_wrong_bytes_never_make_a_whole_blob(world: World, size: int) -> None:
+    data = random_bytes("x", size)
+    digest = world.hub.add(ALPINE, data)
+    wrong = data[:-1] + bytes([data[-1] ^ 1])
+    gate = Gate()
+    world.hub.anonymous.bodies.append(Body([gate], data=wrong))
+    flight = await launch(world, digest)
+    async with flight.follow(ALPINE) as reader:
+        gate.release()
+        with pytest.raises(UpstreamDigestMismatch):
+            await read(reader, 0, size)
+    await world.idle()
+    assert flight.state is State.FAILED
+    assert (world.store.blobs, await world.store.staged(), await world.catalog.partials()) == ({}, [], [])
+    assert await whole(await launch(world, digest)) == data  # the honest retry succeeds
+
+
+async def test_too_many_bytes_are_not_waited_for(world: World) -> None:
+    digest = world.hub.add(ALPINE, BIG)
+    gate = Gate()
+    world.hub.anonymous.bodies.append(Body([gate, len(BIG) + 1, Gate()], data=BIG + b"and more", size=len(BIG)))
+    flight = await launch(world, digest)
+    gate.release()
+    with pytest.raises(UpstreamDigestMismatch):
+        await whole(flight)
+
+
+async def test_one_who_waits_later_sees_the_failure_too(world: World) -> None:
+    digest = world.hub.add(ALPINE, BIG)
+    gate = Gate()
+    world.hub.anonymous.bodies.append(Body([300_000, gate], data=BIG[:-1] + b"?"))
+    flight = await launch(world, digest)
+    async with flight.follow(ALPINE) as early, flight.follow(ALPINE) as late:
+        waiting = world.tasks.spawn("early", early.ready(len(BIG) - WITHHELD, len(BIG)))
+        await gate.reached.wait()
+        gate.release()
+        with pytest.raises(UpstreamDigestMismatch):
+            await waiting
+        assert flight.state is State.FAILED
+        with pytest.raises(UpstreamDigestMismatch):
+            await late.ready(0, len(BIG))
+        with pytest.raises(UpstreamDigestMismatch):
+            await flight.changed()
+
+
+@pytest.mark.parametrize("error", [gone(), unreachable()])
+async def test_a_refusal_before_the_size_is_the_callers_to_handle(world: World, error: MirrorError) -> None:
+    digest = world.hub.add(ALPINE, BIG)
+    world.hub.anonymous.script("open", error)
+    with pytest.raises(type(error)) as caught:
+        await launch(world, digest)
+    assert caught.value is error
+    assert (len(opens(world)), len(world.flights)) == (1, 0)
+    assert await whole(await launch(world, digest)) == BIG
+
+
+async def test_no_answer_in_time(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(flight_module, "ANSWER_WITHIN", 0.0)
+    world.hub.anonymous.script("open", Gate())
+    with pytest.raises(UpstreamUnreachable):
+        await launch(world, world.hub.add(ALPINE, BIG))
+
+
+async def test_a_mistake_of_ours_is_logged_and_tells_everybody(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    gate = Gate()
+    world.hub.anonymous.bodies.append(Body([300_000, gate, ZeroDivisionError("oops")]))
+    flight = await launch(world, world.hub.add(ALPINE, BIG))
+    gate.release()
+    with caplog.at_level(logging.ERROR), pytest.raises(UpstreamInvalid):
+        await whole(flight)
+    await world.idle()
+    assert "oops" in caplog.text
+    assert (flight.state, await world.store.staged()) == (State.FAILED, [])
+
+
+# --- staging that is kept ---------------------------------------------------------------------------------
+
+
+async def test_what_was_stopped_is_resumed_by_a_later_flight_of_the_same_source(world: World) -> None:
+    digest = world.hub.add(ALPINE, BIG)
+    world.hub.anonymous.bodies.append(Body([400_000, Gate()]))
+    flight = await launch(world, digest)
+    await settled(lambda: flight.available == 400_000)
+    flight.stop("test")
+    await world.idle()
+    assert isinstance(flight.error, UpstreamUnreachable)
+    [partial] = await world.catalog.partials()
+    assert await world.store.staged() == [partial.id]
+    again = await launch(world, digest)
+    assert again.available >= 400_000
+    assert await whole(again) == BIG
+    assert opens(world) == ["0-", "400000-"]
+    await world.idle()
+    assert (await world.store.staged(), await world.catalog.partials()) == ([], [])
+
+
+async def suspended(world: World, digest: Digest, data: bytes, *, anonymous: bool = True) -> None:
+    """Leave `data` in staging, as an earlier process would."""
+    ingest = await world.store.begin(lambda _: None)
+    await ingest.write(data)
+    await ingest.suspend()
+    await world.catalog.begin_partial(Partial(ingest.id, digest, "docker.io", anonymous, 1.0))
+
+
+async def test_what_another_source_began_is_left_alone(world: World) -> None:
+    digest = world.hub.add(ALPINE, BIG)
+    await suspended(world, digest, BIG[:400_000], anonymous=False)
+    assert await whole(await launch(world, digest)) == BIG
+    assert opens(world) == ["0-"]
+
+
+async def test_staging_that_is_gone_is_forgotten(world: World) -> None:
+    digest = world.hub.add(ALPINE, BIG)
+    await world.catalog.begin_partial(Partial("nothing", digest, "docker.io", True, 1.0))
+    assert await whole(await launch(world, digest)) == BIG
+    await world.idle()
+    assert await world.catalog.partials() == []
+
+
+async def test_rotten_staging_fails_once(world: World) -> None:
+    digest = world.hub.add(ALPINE, BIG)
+    await suspended(world, digest, b"?" + BIG[1:400_000])
+    with pytest.raises(UpstreamDigestMismatch):
+        await whole(await launch(world, digest))
+    await world.idle()
+    assert await whole(await launch(world, digest)) == BIG
+
+
+async def test_staging_that_is_complete_already_needs_no_body(world: World) -> None:
+    """A process killed between the last byte and the rename leaves everything: no range begins after the end."""
+    digest = world.hub.add(ALPINE, BIG)
+    await suspended(world, digest, BIG)
+    assert await whole(await launch(world, digest)) == BIG
+    await world.idle()
+    assert (await world.store.staged(), await world.catalog.partials()) == ([], [])
+    assert await world.catalog.holding(ALPINE, digest, is_manifest=False) is not None
+
+
+async def test_complete_staging_is_nobodys_without_the_right(world: World) -> None:
+    digest = Digest.of(BIG)  # this repository does not have it
+    await suspended(world, digest, BIG)
+    with pytest.raises(UpstreamGone):
+        await launch(world, digest)
+    assert await world.catalog.holding(ALPINE, digest, is_manifest=False) is None
+
+
+@pytest.mark.parametrize("staged", [BIG + b"more", b"?" + BIG[1:]])
+async def test_staging_that_upstream_cannot_go_on_from_does_not_stand_in_the_way(world: World, staged: bytes) -> None:
+    digest = world.hub.add(ALPINE, BIG)
+    await suspended(world, digest, staged)
+    assert await whole(await launch(world, digest)) == BIG
+    assert opens(world)[-1] == "0-"
+    await world.idle()
+    assert (await world.store.staged(), await world.catalog.partials()) == ([], [])
+
+
+# --- the disk ---------------------------------------------------------------------------------------------
+
+
+async def test_what_the_disk_cannot_take_streams_through(world: World) -> None:
+    world.store.limit = 300_000
+    digest = world.hub.add(ALPINE, BIG)
+    gate = Gate()
+    world.hub.anonymous.bodies.append(Body([200_000, gate, 200_000]))
+    flight = await launch(world, digest)
+    async with flight.follow(ALPINE) as first, flight.follow(ALPINE) as second:
+        await gate.reached.wait()
+        gate.release()
+        await settled(lambda: flight.unstored)
+        assert flight.available == 200_000  # what did fit is read from staging, the rest by each from upstream
+        assert await read(first, 0, len(BIG)) == BIG
+        assert await read(second, 0, len(BIG)) == BIG
+    assert opens(world) == ["0-", "200000-700000", "200000-700000"]
+    assert (world.store.blobs, await world.store.staged(), world.store.active()) == ({}, [], set())
+    assert await whole(flight) == BIG  # a reader who comes late goes through from the start
+    assert len(world.flights) == 0
+
+
+async def test_wrong_bytes_are_not_sent_to_the_end_by_an_unstored_flight_either(world: World) -> None:
+    world.store.limit = 300_000
+    digest = world.hub.add(ALPINE, BIG)
+    gate = Gate()
+    world.hub.anonymous.bodies += [Body([200_000, gate, 200_000]), Body([300_000], data=BIG[:-1] + b"?")]
+    flight = await launch(world, digest)
+    async with flight.follow(ALPINE) as reader:
+        await gate.reached.wait()
+        gate.release()
+        assert await read(reader, 0, 200_000) == BIG[:200_000]
+        sent = 200_000
+        with pytest.raises(UpstreamDigestMismatch):
+            while sent < len(BIG):
+                sent = await reader.ready(sent, len(BIG))
+        assert sent <= len(BIG) - WITHHELD
+
+
+async def test_unstored_without_a_size_is_a_failure(world: World) -> None:
+    world.store.limit = 300_000
+    world.hub.anonymous.bodies.append(Body(size=None))
+    with pytest.raises(NoRoom):
+        await launch(world, world.hub.add(ALPINE, BIG))
+    assert world.store.active() == set()
+
+
+@pytest.mark.parametrize("data", [TINY, BIG])
+async def test_delivered_but_not_kept(world: World, data: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def refuse(*_: object) -> str:
+        raise StoreFailed("fsync failed")
+
+    monkeypatch.setattr(world.store, "put", refuse)
+    digest = world.hub.add(ALPINE, data)
+    gate = Gate()
+    world.hub.anonymous.bodies.append(Body([len(data) - 1, gate]))
+    flight = await launch(world, digest)
+    async with flight.follow(ALPINE) as reader:
+        await gate.reached.wait()
+        begun = b"" if data is TINY else await read(reader, 0, 1000)
+        gate.release()
+        await world.idle()
+        assert begun + await read(reader, len(begun), len(data)) == data
+    assert await world.catalog.holding(ALPINE, digest, is_manifest=False) is None
+    assert (len(world.flights), await world.store.staged(), world.store.active()) == (0, [], set())
+
+
+# --- who is linked ----------------------------------------------------------------------------------------
+
+
+async def test_everybody_proven_while_it_flies_is_linked(world: World) -> None:
+    gate = Gate()
+    digest = world.hub.add(ALPINE, BIG)
+    world.hub.add(NGINX, BIG)
+    world.hub.anonymous.bodies.append(Body([100_000, gate]))
+    flight = await launch(world, digest)
+    await gate.reached.wait()
+    assert await world.flights.join(digest, world.hub.anonymous, NGINX, CLIENT) is flight
+    assert flight.proven == [ALPINE, NGINX]
+    gate.release()
+    await world.idle()
+    for repository in (ALPINE, NGINX):
+        holding = await world.catalog.holding(repository, digest, is_manifest=False)
+        assert holding is not None
+        assert holding.link is not None
+
+
+@pytest.mark.parametrize("data", [TINY, BIG])
+async def test_who_is_proven_during_the_commit_is_linked_too(
+    world: World, data: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publishing, holding_gate = Gate(), Gate()
+    hold, publish, put = world.catalog.hold, world.store.publish, world.store.put
+
+    async def slow_publish(ingest: Ingest, expected: Digest) -> str:
+        await publishing.wait()
+        return await publish(ingest, expected)
+
+    async def slow_put(data: bytes, expected: Digest) -> str:
+        await publishing.wait()
+        return await put(data, expected)
+
+    async def slow_hold(*args: object) -> None:
+        await holding_gate.wait()
+        await hold(*args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(world.store, "publish", slow_publish)
+    monkeypatch.setattr(world.store, "put", slow_put)
+    monkeypatch.setattr(world.catalog, "hold", slow_hold)
+    digest = world.hub.add(ALPINE, data)
+    third = NGINX.__class__("docker.io", "library/third")
+    for repository in (NGINX, third):
+        world.hub.add(repository, data)
+    flight = await launch(world, digest)
+    await publishing.reached.wait()
+    assert flight.state is State.VERIFIED
+    assert await world.flights.join(digest, world.hub.anonymous, NGINX, CLIENT) is flight
+    publishing.release()
+    await holding_gate.reached.wait()
+    assert await world.flights.join(digest, world.hub.anonymous, third, CLIENT) is flight
+    holding_gate.release()
+    await world.idle()
+    for repository in (ALPINE, NGINX, third):
+        holding = await world.catalog.holding(repository, digest, is_manifest=False)
+        assert holding is not None
+        assert holding.link is not None
+
+
+async def test_a_repository_that_upstream_does_not_vouch_for_is_not_fed(world: World) -> None:
+    gate = Gate()
+    digest = world.hub.add(ALPINE, BIG)
+    world.hub.anonymous.bodies.append(Body([100_000, gate]))
+    flight = await launch(world, digest)
+    with pytest.raises(UpstreamGone):
+        await world.flights.join(digest, world.hub.anonymous, NGINX, CLIENT)
+    gate.release()
+    await world.idle()
+    assert flight.proven == [ALPINE]
+    holding = await world.catalog.holding(NGINX, digest, is_manifest=False)
+    assert holding is not None
+    assert holding.link is None
+
+
+async def test_many_readers_and_one_descriptor_each(world: World) -> None:
+    gate = Gate()
+    digest = world.hub.add(ALPINE, BIG)
+    world.hub.anonymous.bodies.append(Body([300_000, gate]))
+    flight = await launch(world, digest)
+    async with AsyncExitStack() as stack:
+        readers = [await stack.enter_async_context(flight.follow(ALPINE)) for _ in range(5)]
+        reading = [world.tasks.spawn("reader", read(each, 0, len(BIG))) for each in readers]
+        await gate.reached.wait()
+        descriptors = [each.fileno() for each in readers]
+        assert len(set(descriptors)) == 5
+        gate.release()
+        assert set(await asyncio.gather(*reading)) == {BIG}
+    assert flight.readers == 0

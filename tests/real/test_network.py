@@ -1,0 +1,123 @@
+"""Clients on another machine (a network namespace) know the mirror only by what `serve` printed, and are strangers."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+
+import pytest
+
+from tests.real.conftest import OTHER, Seeded
+from tests.support.clients import Containerd, Dockerd, Podman, Skopeo
+from tests.support.images import GREETING, Layout, busybox_image
+from tests.support.mirror import MirrorProcess
+from tests.support.netns import Namespace
+from tests.support.processes import run
+from tests.support.registry import PASSWORD, USER, DockerRegistry
+
+pytestmark = pytest.mark.real
+
+Mirrors = Callable[..., MirrorProcess]
+
+_ASK = """
+import http.client, sys
+connection = http.client.HTTPConnection(sys.argv[1], timeout=10)
+connection.request("GET", sys.argv[2], headers=dict(line.split("=", 1) for line in sys.argv[3:]))
+print(connection.getresponse().status)
+"""
+
+
+def _ask(authority: str, path: str, *headers: str, inside: Namespace | None = None) -> int:
+    """The status of a GET, from here or from the other machine."""
+    words = [sys.executable, "-c", _ASK, authority, path, *headers]
+    return int(inside.run(*words) if inside is not None else run(words))
+
+
+@pytest.fixture
+def machine(namespace: Namespace) -> Namespace:
+    """Another machine that has us as its way to every address of ours."""
+    namespace.run("ip", "route", "add", "default", "via", namespace.host_address)
+    return namespace
+
+
+def test_dockerd_elsewhere_needs_nothing_but_what_was_printed(
+    upstream: Seeded, mirror: Mirrors, machine: Namespace, dockerd: Callable[..., Dockerd]
+) -> None:
+    served = mirror({"docker.io": upstream.registry.url}, host="0.0.0.0")
+    printed = served.daemon_json()
+    (address,) = printed["insecure-registries"]
+    assert printed == {"registry-mirrors": [f"http://{address}"], "insecure-registries": [address]}
+    assert not address.startswith(("127.", "0.", "localhost"))
+    assert "open to the network" in served.log
+
+    client = dockerd(address, inside=machine, config=printed)
+    client.pull("busybox:1")
+    client.pull(f"{address}/library/layers:1")
+    assert client.run("busybox:1") == f"{GREETING}\n"
+    assert client.image_id("busybox:1") == upstream.image("library/busybox").config.digest
+    assert upstream.fetched() == dict.fromkeys(upstream.blobs("library/busybox", "library/layers"), 1)
+
+    upstream.registry.stop()
+    client.rmi("busybox:1")
+    client.pull("busybox:1")
+    assert client.run("busybox:1") == f"{GREETING}\n"
+
+
+def test_every_client_elsewhere_pulls_every_registry(
+    upstream: Seeded,
+    other: Seeded,
+    mirror: Mirrors,
+    namespace: Namespace,
+    containerd: Callable[..., Containerd],
+    podman: Callable[..., Podman],
+    skopeo: Callable[..., Skopeo],
+) -> None:
+    served = mirror({"docker.io": upstream.registry.url, OTHER: other.registry.url}, host=namespace.host_address)
+    both = ["docker.io", OTHER]
+    first = containerd(served.authority, registries=both, inside=namespace)
+    second = podman(served.authority, registries=both, inside=namespace)
+    third = skopeo(served.authority, registries=both, inside=namespace)
+    for client in (first, second, third):
+        client.pull("docker.io/library/layers:1")
+        client.pull(f"{OTHER}/team/app:1")
+    assert second.run(f"{OTHER}/team/app:1") == f"{GREETING}\n"
+    assert upstream.fetched() == dict.fromkeys(upstream.blobs("library/layers"), 1)
+
+
+def test_who_comes_from_elsewhere_is_a_stranger(
+    need: Callable[..., None], layout: Layout, upstream: Seeded, mirror: Mirrors, machine: Namespace
+) -> None:
+    """He reads what is public, and neither the status nor what only the mirror's credentials may read."""
+    need("docker-registry")
+    with DockerRegistry(authentication=True) as private:
+        private.push(busybox_image(layout), "team/secret", "1")
+        registries = {
+            "docker.io": upstream.registry.url,
+            "private.test": {"url": private.url, "username": USER, "password": PASSWORD},
+        }
+        served = mirror(registries, host="0.0.0.0")
+        (address,) = served.daemon_json()["insecure-registries"]
+        elsewhere = [address, f"{machine.host_address}:{served.port}"]
+        secret = "/v2/team/secret/manifests/1?ns=private.test"
+
+        def of_a_stranger() -> list[int]:
+            lies = ["Host=localhost", "X-Forwarded-For=127.0.0.1"]
+            return [
+                _ask(place, path, *lie, inside=machine)
+                for place in elsewhere
+                for path in (secret, "/v2/private.test/team/secret/tags/list", "/api/v1/status")
+                for lie in ([], lies[:1], lies[1:])
+            ]
+
+        denied = [404] * 6 + [403] * 3
+        assert of_a_stranger() == denied * 2
+        assert _ask(served.authority, secret) == 200  # from this machine; now it is held
+        assert of_a_stranger() == denied * 2
+        served.stop()
+        served.start()
+        assert of_a_stranger() == denied * 2
+        assert _ask(served.authority, "/api/v1/status") == 200
+        assert _ask(address, "/v2/library/busybox/manifests/1", inside=machine) == 200
+        assert _ask(address, "/api/v1/status") == 403  # from this machine, but not by loopback
+        assert json.loads(served.command("status", "--format", "json"))["traffic"]["requests"] > 0

@@ -1,0 +1,89 @@
+import re
+import sqlite3
+from collections.abc import AsyncIterator
+from pathlib import Path
+from sqlite3 import Connection
+
+import pytest
+
+from mirror.errors import DataInvalid, StoreFailed
+from mirror.store import reads
+from mirror.store.opening import open_catalog
+from mirror.store.reads import Readers
+
+SELECTS = {name: sql for name, sql in vars(reads).items() if name.isupper() and not name.startswith("_")}
+
+# Tables that are small by their nature, walked whole on purpose; totals counts everything there is.
+WALKED = {"PARTIALS": {"SCAN ingests"}, "TOTALS": {"SCAN r", "SCAN tags", "SCAN blobs"}}
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """An empty catalog."""
+    open_catalog(tmp_path / "mirror.db").close()
+    return tmp_path / "mirror.db"
+
+
+@pytest.fixture
+async def readers(path: Path) -> AsyncIterator[Readers]:
+    started = Readers(path)
+    await started.start()
+    yield started
+    await started.close()
+
+
+def plan(db: Connection, sql: str) -> list[str]:
+    parameters = [None] * max([sql.count("?"), *map(int, re.findall(r"\?(\d)", sql))])
+    steps = [row[3] for row in db.execute(f"EXPLAIN QUERY PLAN {sql}", parameters)]
+    return [step for step in steps if step != "SCAN CONSTANT ROW"]
+
+
+@pytest.mark.parametrize("name", sorted(SELECTS))
+def test_no_read_walks_a_table(db: Connection, name: str) -> None:
+    scans = {re.sub(r" USING.*", "", step) for step in plan(db, SELECTS[name]) if step.startswith("SCAN")}
+    assert scans <= WALKED.get(name, set()), plan(db, SELECTS[name])
+
+
+def test_totals_read_indices_only(db: Connection) -> None:
+    for step in plan(db, reads.TOTALS):
+        assert not step.startswith(("SCAN", "SEARCH")) or "INDEX" in step or "PRIMARY KEY" in step
+
+
+def test_no_read_sorts_what_an_index_has_in_order(db: Connection) -> None:
+    for name in ("TAGS", "ONLY_HERE", "DELETING"):
+        assert "USE TEMP B-TREE FOR ORDER BY" not in plan(db, SELECTS[name]), name
+
+
+def test_the_statements_were_found() -> None:
+    assert len(SELECTS) >= 12
+
+
+async def test_readers_cannot_write(readers: Readers) -> None:
+    with pytest.raises(StoreFailed, match="readonly"):
+        await readers.all("INSERT INTO meta VALUES ('x', 'y')")
+
+
+async def test_one_is_the_first_or_none(readers: Readers) -> None:
+    assert await readers.one("SELECT 1 UNION SELECT 2") == (1,)
+    assert await readers.one("SELECT 1 WHERE 0") is None
+
+
+async def test_closed_readers_say_so(path: Path) -> None:
+    readers = Readers(path)
+    await readers.start()
+    await readers.close()
+    await readers.close()
+    with pytest.raises(StoreFailed, match="closed"):
+        await readers.all("SELECT 1")
+
+
+async def test_damage_found_by_a_reader_is_named(readers: Readers, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def malformed(*_: object) -> None:
+        error = sqlite3.DatabaseError("database disk image is malformed")
+        error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+        raise error
+
+    for connection in readers._connections:
+        monkeypatch.setattr(connection, "execute_fetchall", malformed)
+    with pytest.raises(DataInvalid, match="damaged"):
+        await readers.one("SELECT 1")
