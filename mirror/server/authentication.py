@@ -7,25 +7,29 @@ configured registry, and which shows no sign of a reverse proxy or of a page in 
 import ipaddress
 from collections.abc import Callable
 
-from aiohttp import web
+from multidict import CIMultiDictProxy, istr
 
 from mirror.cache.rights import Role
 
 #: Signs of a proxy or a browser: who is behind the connection is not on this machine, or not a person's own choice.
-FOREIGN = (
-    "Forwarded",
-    "X-Forwarded-For",
-    "X-Forwarded-Host",
-    "X-Forwarded-Proto",
-    "X-Forwarded-Port",
-    "X-Forwarded-Server",
-    "X-Real-IP",
-    "Via",
-    "Origin",
-    "Sec-Fetch-Site",
+FOREIGN = tuple(
+    istr(name)
+    for name in (
+        "Forwarded",
+        "X-Forwarded-For",
+        "X-Forwarded-Host",
+        "X-Forwarded-Proto",
+        "X-Forwarded-Port",
+        "X-Forwarded-Server",
+        "X-Real-IP",
+        "Via",
+        "Origin",
+        "Sec-Fetch-Site",
+    )
 )
 
 _REMEMBERED = 4096
+_HOST = istr("Host")
 
 
 class Authentication:
@@ -35,13 +39,9 @@ class Authentication:
         self._is_registry = is_registry
         self._hosts: dict[str, bool] = {}
 
-    def role(self, request: web.BaseRequest) -> Role:
-        """The role of this request, as far as it can be believed."""
-        protocol = request.protocol
-        if not (is_loopback(protocol.peername) and is_loopback(protocol.sockname)):
-            return Role.STRANGER
-        headers = request.headers
-        if not self._local_host(headers.get("Host", "")):
+    def role(self, headers: CIMultiDictProxy[str], *, local: bool) -> Role:
+        """The role of a request, as far as it can be believed. `local`: both ends of its connection are loopback."""
+        if not local or not self._local_host(headers.get(_HOST, "")):
             return Role.STRANGER
         for name in FOREIGN:
             if name in headers:

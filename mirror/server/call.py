@@ -25,10 +25,7 @@ class Call:
 
     def headers(self, repository: Repository | None = None) -> CIMultiDict[str]:
         """The headers that every answer of the registry carries."""
-        headers = CIMultiDict({"Docker-Distribution-Api-Version": "registry/2.0", "X-Content-Type-Options": "nosniff"})
-        if self.ns and repository is not None:
-            headers["OCI-Namespace"] = repository.registry
-        return headers
+        return registry_headers(repository if self.ns else None)
 
     def matches(self, etag: str) -> bool:
         """Whether the client said that it has this already (RFC 9110, 13.1.2). Never without being asked."""
@@ -37,6 +34,14 @@ class Call:
             return False
         candidates = {part.strip().removeprefix("W/").strip('"') for part in header.split(",")}
         return etag in candidates or "*" in candidates
+
+
+def registry_headers(said: Repository | None) -> CIMultiDict[str]:
+    """What every answer of the registry carries. `said`: the repository, where `?ns=` named its registry."""
+    headers = CIMultiDict({"Docker-Distribution-Api-Version": "registry/2.0", "X-Content-Type-Options": "nosniff"})
+    if said is not None:
+        headers["OCI-Namespace"] = said.registry
+    return headers
 
 
 def warning(text: str) -> str:

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from time import monotonic, time
+from typing import cast
 
 from aiohttp import web
 
@@ -19,7 +20,9 @@ from mirror.server.access_log import AccessLog
 from mirror.server.api import status as status_resource
 from mirror.server.authentication import Authentication
 from mirror.server.call import Call
+from mirror.server.desk import FrontDesk
 from mirror.server.failures import Failures
+from mirror.server.http import Connection
 from mirror.server.metrics import CONTENT_TYPE, Metrics
 from mirror.server.pull_log import PullLog
 from mirror.server.registry import base, referrers, tags
@@ -73,6 +76,17 @@ class Dispatch:
         self._services = services
         self._role = role
         self._routes: dict[str, routes.Route] = {}
+        self._desk = FrontDesk(
+            role=role,
+            rights=services.rights,
+            authentication=services.authentication,
+            manifests=services.manifests,
+            metrics=services.metrics,
+            traffic=services.traffic,
+            pulls=services.pulls,
+            access_log=services.access_log,
+        )
+        self.at_once = self._desk.answer
         self._pages: dict[str, Callable[[Call], Awaitable[web.Response]]] = {
             "/healthz": self._health,
             "/metrics": self._metrics,
@@ -130,9 +144,8 @@ class Dispatch:
     async def _manifest(self, call: Call, route: routes.ManifestRoute) -> Outcome:
         services = self._services
         repository = services.names.repository(route.name, call.host)
-        found = services.manifests.remembered(call.principal, repository, route.reference)
-        if found is None:
-            found = await services.manifests.find(call.principal, repository, route.reference)
+        self._desk.learn(call.request.raw_path, call.host, repository, route, ns=call.ns)
+        found = await services.manifests.find(call.principal, repository, route.reference)
         size = 0 if call.head else found.kept.manifest.descriptor.size
         response = services.manifests.answer(call, repository, found)
         services.pulls.manifest(call.client, repository, str(route.reference), found.cache, size)
@@ -152,12 +165,13 @@ class Dispatch:
 
     def _call(self, request: web.BaseRequest) -> Call:
         services = self._services
-        role = self._role if self._role is not None else services.authentication.role(request)
-        peer = request.protocol.peername
-        client = peer[0] if isinstance(peer, tuple) else "socket"
+        connection = cast("Connection", request.protocol)
+        role = self._role
+        if role is None:
+            role = services.authentication.role(request.headers, local=connection.local)
         raw = request.raw_path
         ns = "ns=" in raw and "?" in raw
-        return Call(request, services.rights.principal(role), client, request.headers.get("Host", ""), ns)
+        return Call(request, services.rights.principal(role), connection.client, request.headers.get("Host", ""), ns)
 
     def _loop(self, request: web.BaseRequest) -> web.Response | None:
         """508 for what this mirror itself has caused; else what it causes carries on the ids it came with."""
@@ -194,8 +208,7 @@ class Dispatch:
         elif cache is not None:
             services.traffic.hits += 1
         if services.access_log is not None:
-            peer = request.protocol.peername
-            client = peer[0] if isinstance(peer, tuple) else "socket"
+            client = cast("Connection", request.protocol).client
             services.access_log.add(
                 time(), client, request.method, request.raw_path, status, outcome.size, took, cache or ""
             )

@@ -10,18 +10,17 @@ import grp
 import logging
 import os
 import socket
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from aiohttp import web
 
 from mirror.config.values import parse_listen
 from mirror.errors import ConfigInvalid
-from mirror.server.http import KEEPALIVE, Connection
+from mirror.server.http import Connection, Handler
 
 log = logging.getLogger(__name__)
 
-Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 _BACKLOG = 4096
 
 
@@ -30,18 +29,10 @@ class Server(web.Server):
 
     def __init__(self, handler: Handler) -> None:
         super().__init__(handler, handler_cancellation=True)
+        self._handler = handler
 
     def __call__(self) -> web.RequestHandler:
-        return Connection(
-            self,
-            loop=asyncio.get_running_loop(),
-            access_log=None,  # type: ignore[arg-type]  # aiohttp's own AppRunner documents None; its annotation lacks it
-            keepalive_timeout=KEEPALIVE,
-            max_field_size=65536,
-            max_line_size=65536,
-            auto_decompress=False,
-            logger=logging.getLogger("mirror.server.connection"),
-        )
+        return Connection(self, self._handler)
 
 
 class Listeners:

@@ -229,8 +229,7 @@ async def test_flights_without_readers_and_without_progress_are_stopped(
     monkeypatch.setattr(flights_module, "asyncio", Asyncio)
     idle, _ = await flying(world, random_bytes("idle", 700_000))
     read_by_one, _ = await flying(world, random_bytes("read", 700_000))
-    step = Gate()
-    fast, _ = await flying(world, BIG, step)
+    fast, _ = await flying(world)
     world.tasks.background("watch", world.flights.watch(), endless=True)
 
     await settled(lambda: bool(asleep))

@@ -15,7 +15,6 @@ from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
-import aiohttp
 import pytest
 
 from mirror.clock import Clock
@@ -106,8 +105,11 @@ class Client:
         self.headers: dict[str, str] = {}
 
     @classmethod
-    async def connect(cls, mirror: Running, *, buffer: int | None = None) -> Self:
-        """`buffer` is the size of the socket's receive buffer: a small one lets the other side feel a slow reader."""
+    async def connect(cls, mirror: Running, *, buffer: int | None = None, unix: bool = False) -> Self:
+        """`buffer` is the size of the socket's receive buffer: a small one lets the other side feel a slow reader.
+        `unix`: over the mirror's own socket."""
+        if unix:
+            return cls(*await asyncio.open_unix_connection(str(mirror.app.listeners.socket)))
         host, _, port = mirror.authority.rpartition(":")
         sock = socket.socket()
         if buffer is not None:
@@ -119,8 +121,8 @@ class Client:
 
     async def ask(self, path: str, method: str = "GET", **headers: str) -> Self:
         """Send a request and read the answer's head."""
-        lines = [f"{method} {path} HTTP/1.1", "Host: 127.0.0.1"]
-        lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
+        lines = [f"{method} {path} HTTP/1.1"]
+        lines += [f"{name.replace('_', '-')}: {value}" for name, value in ({"Host": "127.0.0.1"} | headers).items()]
         self.writer.write(("\r\n".join(lines) + "\r\n\r\n").encode())
         await self.writer.drain()
         async with asyncio.timeout(SECONDS):
@@ -174,20 +176,6 @@ async def partial_body(mirror: Running, path: str) -> bytes:
     """As much of the answer's body as came before the connection ended."""
     async with client(mirror, path) as connection:
         return await connection.rest()
-
-
-@asynccontextmanager
-async def over_socket(mirror: Running) -> AsyncIterator[Callable[..., Any]]:
-    """A function as `Running.get`, over the mirror's own socket."""
-    connector = aiohttp.UnixConnector(str(mirror.app.listeners.socket))
-    async with aiohttp.ClientSession(connector=connector, auto_decompress=False) as session:
-
-        async def get(path: str, method: str = "GET", **headers: str) -> Reply:
-            named = {name.replace("_", "-"): value for name, value in headers.items()}
-            async with session.request(method, f"http://mirror{path}", headers=named) as response:
-                return Reply(response.status, dict(response.headers), await response.read())
-
-        yield get
 
 
 @contextmanager

@@ -180,9 +180,12 @@ def _staged_bytes(data: Path) -> int:
     return sum((data / "ingest" / name).stat().st_size for name in staged(data))
 
 
-async def test_a_partial_is_continued_by_its_own_source_only(tmp_path: Path) -> None:
+async def test_a_partial_is_continued_by_its_own_source_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Breaks if staging is keyed by digest alone (design.md §4): a hostile registry would finish somebody's
     half-downloaded private blob, and earn a link to it; or spoil it."""
+    monkeypatch.setattr("mirror.application.DRAIN_SECONDS", 0.1)
     async with FakeRegistry() as good, FakeRegistry() as evil:
         layer = random_bytes("source", SIZE)
         digest = good.add_blob("library/x", layer)

@@ -141,3 +141,4 @@ def test_the_kernel_counts_the_same(tmp_path: Path) -> None:
             assert pull() == "hit"
             wait_until(lambda: sent() - before >= SIZE, 10, "every byte by sendfile")
             assert sent() - before == SIZE
+            mirror.kill()  # strace would wait for a SIGTERM of its own

@@ -34,24 +34,26 @@ def _ask(authority: str, path: str, *headers: str, inside: Namespace | None = No
     return int(inside.run(*words) if inside is not None else run(words))
 
 
-@pytest.fixture
-def machine(namespace: Namespace) -> Namespace:
-    """Another machine that has us as its way to every address of ours."""
-    namespace.run("ip", "route", "add", "default", "via", namespace.host_address)
-    return namespace
+def _printed(served: MirrorProcess, namespace: Namespace) -> tuple[dict[str, list[str]], str]:
+    """The daemon.json and the address in it, to which the other machine gets a way, as in any network."""
+    printed = served.daemon_json()
+    (address,) = printed["insecure-registries"]
+    host = address.rpartition(":")[0]
+    if host != namespace.host_address:
+        namespace.run("ip", "route", "add", f"{host}/32", "via", namespace.host_address)
+    return printed, address
 
 
 def test_dockerd_elsewhere_needs_nothing_but_what_was_printed(
-    upstream: Seeded, mirror: Mirrors, machine: Namespace, dockerd: Callable[..., Dockerd]
+    upstream: Seeded, mirror: Mirrors, namespace: Namespace, dockerd: Callable[..., Dockerd]
 ) -> None:
     served = mirror({"docker.io": upstream.registry.url}, host="0.0.0.0")
-    printed = served.daemon_json()
-    (address,) = printed["insecure-registries"]
+    printed, address = _printed(served, namespace)
     assert printed == {"registry-mirrors": [f"http://{address}"], "insecure-registries": [address]}
     assert not address.startswith(("127.", "0.", "localhost"))
     assert "open to the network" in served.log
 
-    client = dockerd(address, inside=machine, config=printed)
+    client = dockerd(address, inside=namespace, config=printed)
     client.pull("busybox:1")
     client.pull(f"{address}/library/layers:1")
     assert client.run("busybox:1") == f"{GREETING}\n"
@@ -86,7 +88,7 @@ def test_every_client_elsewhere_pulls_every_registry(
 
 
 def test_who_comes_from_elsewhere_is_a_stranger(
-    need: Callable[..., None], layout: Layout, upstream: Seeded, mirror: Mirrors, machine: Namespace
+    need: Callable[..., None], layout: Layout, upstream: Seeded, mirror: Mirrors, namespace: Namespace
 ) -> None:
     """He reads what is public, and neither the status nor what only the mirror's credentials may read."""
     need("docker-registry")
@@ -97,14 +99,14 @@ def test_who_comes_from_elsewhere_is_a_stranger(
             "private.test": {"url": private.url, "username": USER, "password": PASSWORD},
         }
         served = mirror(registries, host="0.0.0.0")
-        (address,) = served.daemon_json()["insecure-registries"]
-        elsewhere = [address, f"{machine.host_address}:{served.port}"]
+        _, address = _printed(served, namespace)
+        elsewhere = [address, f"{namespace.host_address}:{served.port}"]
         secret = "/v2/team/secret/manifests/1?ns=private.test"
 
         def of_a_stranger() -> list[int]:
             lies = ["Host=localhost", "X-Forwarded-For=127.0.0.1"]
             return [
-                _ask(place, path, *lie, inside=machine)
+                _ask(place, path, *lie, inside=namespace)
                 for place in elsewhere
                 for path in (secret, "/v2/private.test/team/secret/tags/list", "/api/v1/status")
                 for lie in ([], lies[:1], lies[1:])
@@ -118,6 +120,6 @@ def test_who_comes_from_elsewhere_is_a_stranger(
         served.start()
         assert of_a_stranger() == denied * 2
         assert _ask(served.authority, "/api/v1/status") == 200
-        assert _ask(address, "/v2/library/busybox/manifests/1", inside=machine) == 200
+        assert _ask(address, "/v2/library/busybox/manifests/1", inside=namespace) == 200
         assert _ask(address, "/api/v1/status") == 403  # from this machine, but not by loopback
         assert json.loads(served.command("status", "--format", "json"))["traffic"]["requests"] > 0

@@ -1,7 +1,9 @@
-"""A process that stores an image and dies at the Nth step. Run as `python -m tests.store.crashing DATA N WHEN`.
+"""A process whose children store an image and die at the Nth step. Run as `python -m tests.store.crashing`.
 
-A step is a call that changes what lies on disk: file calls of `os`, and statements of the writing connection. `WHEN` is
-`before` or `after` the call. What was acknowledged is printed, a line each, as it is; at the end the number of steps.
+Each line `DATA N WHEN` on its standard input forks one child and is answered with its exit status: a fork costs a
+tenth of a new interpreter. A step is a call that changes what lies on disk: file calls of `os`, and statements of the
+writing connection. `WHEN` is `before` or `after` the call. What was acknowledged stands in `DATA.said`, a line each; at
+the end, the number of steps.
 """
 
 import asyncio
@@ -10,6 +12,7 @@ import signal
 import sqlite3
 import sys
 import threading
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +28,7 @@ from tests.store.samples import CONFIG, OWN, digest_of, image
 FILE_CALLS = ("mkdir", "open", "pwrite", "fsync", "rename", "unlink", "close")
 LAYER = "layer " * 100_000
 PASSING = "passing"
+SAID = 100  # a descriptor that nobody else has
 
 
 class Steps:
@@ -88,12 +92,12 @@ class Steps:
 
 
 def acknowledge(what: object) -> None:
-    os.write(1, f"{what}\n".encode())
+    os.write(SAID, f"{what}\n".encode())
 
 
 async def store_an_image(data: Path) -> None:
     """What a push does, beside a download that stays half done and a blob that is deleted."""
-    directory = DataDirectory.acquire(data)
+    directory = await asyncio.to_thread(DataDirectory.acquire, data)
     store = await DiskStore.start(data)
     catalog = await SqliteCatalog.start(data / "mirror.db")
     half = await store.begin(lambda written: None)
@@ -130,16 +134,34 @@ async def store_an_image(data: Path) -> None:
     await clean_staging(store, catalog, now=1)
     await catalog.close()
     await store.close()
-    directory.release()
+    await asyncio.to_thread(directory.release)
+
+
+def child(data: str, last: str, when: str) -> None:
+    """One run, to its end or its death."""
+    said = os.open(f"{data}.said", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    os.dup2(said, SAID)
+    steps = Steps(Path(data), int(last), when)
+    steps.wrap_files()
+    steps.wrap_database()
+    asyncio.run(store_an_image(Path(data)))
+    acknowledge(f"steps {steps.count}")
 
 
 def main() -> None:
-    data, last, when = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
-    steps = Steps(data, last, when)
-    steps.wrap_files()
-    steps.wrap_database()
-    asyncio.run(store_an_image(data))
-    acknowledge(f"steps {steps.count}")
+    os.dup2(2, SAID)  # reserves the number
+    for line in sys.stdin:
+        pid = os.fork()
+        if pid == 0:
+            status = 1
+            try:
+                child(*line.split())
+                status = 0
+            finally:
+                if status:
+                    traceback.print_exc()
+                os._exit(status)
+        os.write(1, f"{os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])}\n".encode())
 
 
 if __name__ == "__main__":

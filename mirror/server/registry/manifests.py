@@ -5,6 +5,7 @@ would be: a tag that resolves to what cannot be delivered is a retry loop.
 """
 
 from aiohttp import web
+from multidict import CIMultiDict
 
 from mirror.cache.content import Cache
 from mirror.cache.manifests import Answer, Manifests
@@ -12,7 +13,7 @@ from mirror.cache.rights import Principal
 from mirror.cache.tags import Tags
 from mirror.oci.digest import Digest
 from mirror.oci.names import Repository
-from mirror.server.call import Call, warning
+from mirror.server.call import Call, registry_headers, warning
 from mirror.server.http import Prepared
 
 PREPARED_LIMIT = 64 * 1024  # a larger manifest is written with the client's pace in mind
@@ -38,42 +39,39 @@ class ManifestHandler:
         return await self._manifests.by_digest(principal, repository, reference)
 
     def answer(self, call: Call, repository: Repository, found: Answer) -> web.StreamResponse:
-        """The response: prepared once per manifest where nothing about it is out of the ordinary."""
+        """The response."""
+        headers = _headers(repository, found, ns=call.ns)
+        if found.warning is not None:
+            headers["Warning"] = warning(found.warning)
+        if call.matches(str(found.kept.manifest.descriptor.digest)):
+            del headers["Content-Length"], headers["Content-Type"]
+            return web.Response(status=304, headers=headers)
+        return web.Response(headers=headers, body=None if call.head else found.kept.manifest.raw)
+
+    def prepared(self, found: Answer, method: str, repository: Repository, *, ns: bool) -> Prepared | None:
+        """The same answer as bytes, made once per manifest; None where something about it is out of the ordinary."""
+        if found.cache is not Cache.HIT or found.warning is not None:
+            return None
+        key = f"{method}{ns}"
+        ready = found.kept.rendered.get(key)
+        if isinstance(ready, Prepared):
+            return ready
         raw = found.kept.manifest.raw
-        ordinary = found.cache is Cache.HIT and found.warning is None and len(raw) <= PREPARED_LIMIT
-        if ordinary and "If-None-Match" not in call.request.headers and Prepared.suits(call.request):
-            key = f"{call.request.method}{call.ns}"
-            data = found.kept.rendered.get(key)
-            if not isinstance(data, tuple):
-                data = found.kept.rendered[key] = _render(call, repository, found)
-            return Prepared(data[0], data[1])
-        return _respond(call, repository, found)
+        if len(raw) > PREPARED_LIMIT:
+            return None
+        headers = _headers(repository, found, ns=ns)
+        lines = ["HTTP/1.1 200 OK", *(f"{name}: {value}" for name, value in headers.items()), "Date: "]
+        prepared = Prepared("\r\n".join(lines).encode(), b"" if method == "HEAD" else raw)
+        found.kept.rendered[key] = prepared
+        return prepared
 
 
-def _headers(call: Call, repository: Repository, found: Answer) -> dict[str, str]:
+def _headers(repository: Repository, found: Answer, *, ns: bool) -> CIMultiDict[str]:
     descriptor = found.kept.manifest.descriptor
-    return {
-        **call.headers(repository),
-        "Content-Type": descriptor.media_type,
-        "Content-Length": str(descriptor.size),
-        "Docker-Content-Digest": str(descriptor.digest),
-        "ETag": f'"{descriptor.digest}"',
-        "Mirror-Cache": str(found.cache),
-    }
-
-
-def _respond(call: Call, repository: Repository, found: Answer) -> web.Response:
-    headers = _headers(call, repository, found)
-    if found.warning is not None:
-        headers["Warning"] = warning(found.warning)
-    if call.matches(str(found.kept.manifest.descriptor.digest)):
-        del headers["Content-Length"], headers["Content-Type"]
-        return web.Response(status=304, headers=headers)
-    return web.Response(headers=headers, body=None if call.head else found.kept.manifest.raw)
-
-
-def _render(call: Call, repository: Repository, found: Answer) -> tuple[bytes, bytes]:
-    """The head of the response up to its date, and the body."""
-    lines = ["HTTP/1.1 200 OK", *(f"{name}: {value}" for name, value in _headers(call, repository, found).items())]
-    body = b"" if call.head else found.kept.manifest.raw
-    return "\r\n".join(lines).encode() + b"\r\nDate: ", body
+    headers = registry_headers(repository if ns else None)
+    headers["Content-Type"] = descriptor.media_type
+    headers["Content-Length"] = str(descriptor.size)
+    headers["Docker-Content-Digest"] = str(descriptor.digest)
+    headers["ETag"] = f'"{descriptor.digest}"'
+    headers["Mirror-Cache"] = str(found.cache)
+    return headers
