@@ -90,7 +90,6 @@ class AccessSettings(_Section):
     """Who may do what without a user."""
 
     loopback: Annotated[Literal["all", "push", "pull", "none"], Allowed('"all", "push", "pull" or "none"')] = "push"
-    anonymous: Annotated[Literal["pull", "none"], Allowed('"pull" or "none"')] = "pull"
 
 
 class Settings(_Section):
