@@ -164,9 +164,9 @@ def _drive(server: Server, work: list[list[str]], on_start: Callable[[], None] |
             reader.close()
 
 
-def hammer(server: Server, path: str, seconds: float, *, connections: int = 8) -> int:
+def hammer(server: Server, path: str, seconds: int, *, connections: int = 8) -> int:
     """As many GETs as the server answers in that time (wrk); how many. Raises `LoadError` if one of them failed."""
-    words = [program("wrk") or "wrk", "-t1", f"-c{connections}", f"-d{seconds:g}s", "-H", f"Accept: {ACCEPT}"]
+    words = [program("wrk") or "wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "-H", f"Accept: {ACCEPT}"]
     url = f"http://{server.host}:{server.port}{path}"
     done = subprocess.run(
         [*words, url], env=environment(), capture_output=True, text=True, check=True, timeout=seconds + _SILENCE_S

@@ -14,7 +14,7 @@ _LAYERS = 8  # of an ordinary image
 
 
 def _run(quick: bool) -> Iterator[Row]:
-    rounds, seconds = (2, 1.0) if quick else (5, 2.0)
+    rounds, seconds = (2, 1) if quick else (5, 2)
     with Upstream() as upstream, ExitStack() as stack:
         manifest = upstream.add_image(_TAG, [upstream.add_blob(1000) for _ in range(_LAYERS)])
         upstream.start()
@@ -36,7 +36,7 @@ def _run(quick: bool) -> Iterator[Row]:
             yield from compared(f"warm manifest by {words}, CPU a request", figures, limits, microseconds)
 
 
-def _cpu(peer: Peer, path: str, seconds: float) -> float:
+def _cpu(peer: Peer, path: str, seconds: int) -> float:
     with spending(peer.pid) as spent:
         requests = hammer(peer.server, path, seconds)
     return spent.cpu / requests

@@ -156,7 +156,6 @@ async def running(settings: Settings, *, clock: Clock | None = None) -> AsyncIte
         policy = _policy(settings)
         rights = Rights(
             loopback=settings.access.loopback != "none",
-            anonymous=settings.access.anonymous == "pull",
             shared=sharing({name: registry.private for name, registry in enabled.items()}),
         )
         names = Names(settings.default_registry, enabled)
@@ -241,9 +240,10 @@ def _place(settings: Settings, instance: str) -> Place:
 def _access_log(settings: Settings, stack: AsyncExitStack) -> AccessLog | None:
     if settings.access_log is None:
         return None
-    executor = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="access-log"))
+    executor = ThreadPoolExecutor(1, thread_name_prefix="access-log")
+    stack.push_async_callback(asyncio.to_thread, executor.shutdown)
     access_log = AccessLog(settings.access_log, as_json=settings.log_format == "json", executor=executor)
-    stack.callback(access_log.close)
+    stack.push_async_callback(access_log.close)
     return access_log
 
 

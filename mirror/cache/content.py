@@ -30,10 +30,17 @@ class Blob:
     """An open blob: its size is known, and its bytes can be read for as long as it is open."""
 
     def __init__(
-        self, size: int, cache: Cache, *, held: BlobReader | None = None, flight: Flight | None = None
+        self,
+        size: int,
+        cache: Cache,
+        *,
+        held: BlobReader | None = None,
+        flight: Flight | None = None,
+        joined: bool = False,
     ) -> None:
         self.size = size
         self.cache = cache
+        self.joined = joined  # somebody else's download: its bytes are counted there
         self._held = held
         self._flight = flight
 
@@ -148,4 +155,5 @@ class Content:
             if blob is None:
                 raise BlobUnknown(f"blob {digest} is not known in {repository}")
             return blob
-        return Blob(flight.size, Cache.MISS, flight=flight)
+        joined, flight.joined = flight.joined, True
+        return Blob(flight.size, Cache.MISS, flight=flight, joined=joined)

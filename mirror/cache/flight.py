@@ -91,6 +91,7 @@ class Flight:
         self.state = State.OPENING
         self.error: MirrorError | None = None
         self.readers = 0
+        self.joined = False  # whether somebody has it already: who comes later pays nothing for its bytes
         self.task: asyncio.Task[None] | None = None
         self._small = bytearray()
         self._hash: Hash | None = None

@@ -76,8 +76,8 @@ class Manifests:
         self._policy = policy
         self._tasks = tasks
         self._clock = clock
-        self._recent: Recent[tuple[Repository, Digest], Kept] = Recent(
-            _MEMORY_BYTES, lambda kept: len(kept.manifest.raw) + _ENTRY_BYTES
+        self._recent: Recent[tuple[Repository, Digest], Answer] = Recent(
+            _MEMORY_BYTES, lambda answer: len(answer.kept.manifest.raw) + _ENTRY_BYTES
         )
         self._asking: dict[tuple[Repository, Digest, bool], asyncio.Task[Kept]] = {}
 
@@ -85,10 +85,10 @@ class Manifests:
 
     def remembered(self, principal: Principal, repository: Repository, digest: Digest) -> Answer | None:
         """What can be answered without waiting for anything."""
-        kept = self._recent.get((repository, digest))
-        if kept is None or not self._sees(kept, principal, repository):
+        answer = self._recent.get((repository, digest))
+        if answer is None or not self._sees(answer.kept, principal, repository):
             return None
-        return Answer(kept, Cache.HIT)
+        return answer
 
     async def by_digest(self, principal: Principal, repository: Repository, digest: Digest) -> Answer:
         """Raises `ManifestUnknown` where his registry says that there is none, an `UpstreamNoAnswer` or `Offline`
@@ -114,9 +114,9 @@ class Manifests:
     async def held(self, repository: Repository, digest: Digest) -> Kept | None:
         """The manifest as this repository holds it, from memory or from the store, whoever may see it; None where
         it is not linked here or its bytes are rotten."""
-        kept = self._recent.get((repository, digest))
-        if kept is not None:
-            return kept
+        answer = self._recent.get((repository, digest))
+        if answer is not None:
+            return answer.kept
         generation = self._recent.generation
         holding = await self._catalog.holding(repository, digest, is_manifest=True)
         if holding is None or holding.link is None:
@@ -126,7 +126,7 @@ class Manifests:
             return None
         kept = Kept(manifest, holding.link)
         if self._recent.generation == generation:
-            self._recent.put((repository, digest), kept)
+            self._recent.put((repository, digest), Answer(kept, Cache.HIT))
         return kept
 
     def _sees(self, kept: Kept, principal: Principal, repository: Repository) -> bool:
@@ -225,7 +225,7 @@ class Manifests:
                 at if proof is Proof.PUSHED else link.pushed_at,
             ),
         )
-        self._recent.put((repository, manifest.descriptor.digest), kept)
+        self._recent.put((repository, manifest.descriptor.digest), Answer(kept, Cache.HIT))
         return kept
 
 

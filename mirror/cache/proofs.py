@@ -75,6 +75,10 @@ class Proofs:
         facts = await self._catalog.repository(repository)
         return facts.visibility is Visibility.PUBLIC
 
+    def asked_apart(self, repository: Repository) -> bool:
+        """Whether its registry is asked for the trusted otherwise than for strangers."""
+        return self._upstreams.has_credentials(repository.registry)
+
     # --- whom to ask -----------------------------------------------------------------------------------------
 
     async def sources(self, repository: Repository, *, trusted: bool) -> list[Source]:

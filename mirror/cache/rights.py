@@ -58,7 +58,7 @@ ACTIONS: Mapping[tuple[type, str], Action] = {
     **{(StatusRoute, method): Action.STATUS for method in _READ},
 }
 
-#: What each role may do. `[access] loopback` and `anonymous` take away from it.
+#: What each role may do. Loopback's row depends on `[access] loopback`.
 ALLOWED: Mapping[Role, frozenset[Action]] = {
     Role.STRANGER: frozenset({Action.PING, Action.PULL}),
     Role.LOOPBACK: frozenset({Action.PING, Action.PULL, Action.STATUS}),
@@ -73,16 +73,13 @@ _WILDCARDS = {"**": ".*", "*": "[^/]*", "?": "[^/]"}
 class Rights:
     """The table, with what the configuration makes of it.
 
-    `loopback` False takes every privilege from loopback: it is a stranger then. `anonymous` False leaves strangers
-    nothing but the ping. `shared` says of a repository whether its private content is open to strangers
-    (`private = "share"` or a matching glob).
+    `loopback` False takes every privilege from loopback: it is a stranger then. `shared` says of a repository
+    whether its private content is open to strangers (`private = "share"` or a matching glob).
     """
 
-    def __init__(self, *, loopback: bool, anonymous: bool, shared: Callable[[Repository], bool]) -> None:
+    def __init__(self, *, loopback: bool, shared: Callable[[Repository], bool]) -> None:
         self._loopback = loopback
         self._shared = shared
-        strangers = ALLOWED[Role.STRANGER] if anonymous else frozenset({Action.PING})
-        self._allowed = {**ALLOWED, Role.STRANGER: strangers}
 
     def principal(self, role: Role) -> Principal:
         """The principal that a request of this role is treated as."""
@@ -95,7 +92,7 @@ class Rights:
         action = ACTIONS.get((route, method))
         if action is None:
             raise Unsupported(f"{method} is not supported here: this mirror is read-only", detail={"method": method})
-        if action not in self._allowed[principal.role]:
+        if action not in ALLOWED[principal.role]:
             raise Denied(f"{method} here needs the mirror's own socket or this machine", detail={"action": str(action)})
         return action
 

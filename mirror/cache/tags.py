@@ -47,10 +47,14 @@ class Catalog(store.Tags, Misses, Protocol):
 
 @dataclass(slots=True)
 class Entry:
-    """What memory knows of a tag: this answer may be given until `until` (monotonic)."""
+    """What memory knows of a tag: this answer may be given until `until` (monotonic).
+
+    `strangers`: it is stale because the registry told a stranger nothing. With credentials it may well tell more.
+    """
 
     answer: Answer
     until: float
+    strangers: bool
 
 
 class Tags:
@@ -74,9 +78,10 @@ class Tags:
         if entry is None or entry.until <= self._clock.monotonic():
             return None
         link = entry.answer.kept.link
-        if link.anonymous_at is None and not self._proofs.visible(
-            link, trusted=self._proofs.trusted(principal, repository)
-        ):
+        if link.anonymous_at is not None and not entry.strangers:
+            return entry.answer
+        trusted = self._proofs.trusted(principal, repository)
+        if (trusted and entry.strangers) or not self._proofs.visible(link, trusted=trusted):
             return None
         return entry.answer
 
@@ -110,21 +115,24 @@ class Tags:
     # --- one revalidation ------------------------------------------------------------------------------------
 
     async def _revalidate(self, repository: Repository, tag: str, *, trusted: bool) -> Answer:
-        known = await self._known(repository, tag, trusted=trusted)
+        row = await self._catalog.tag(repository, tag)  # before upstream is asked: what the compare-and-set expects
+        known = await self._seen(repository, row, trusted=trusted)
         if known is not None:
             fresh = self._still_fresh(repository, *known)
             if fresh is not None:
                 return self._enter(repository, tag, Answer(known[1], Cache.HIT), fresh)
         try:
-            return await self._ask(repository, tag, known, trusted=trusted)
+            return await self._ask(repository, tag, row, known, trusted=trusted)
         except UpstreamGone as error:
             return await self._gone(repository, tag, known, error, trusted=trusted)
         except (UpstreamNoAnswer, Offline) as error:
-            return await self._unknown(repository, tag, known, error)
+            return await self._unknown(repository, tag, known, error, trusted=trusted)
 
     async def _known(self, repository: Repository, tag: str, *, trusted: bool) -> tuple[Tag, Kept] | None:
         """What is held for him under this tag."""
-        row = await self._catalog.tag(repository, tag)
+        return await self._seen(repository, await self._catalog.tag(repository, tag), trusted=trusted)
+
+    async def _seen(self, repository: Repository, row: Tag | None, *, trusted: bool) -> tuple[Tag, Kept] | None:
         if row is None:
             return None
         kept = await self._manifests.held(repository, row.manifest)
@@ -142,7 +150,9 @@ class Tags:
             return None
         return policy.tag_ttl - age
 
-    async def _ask(self, repository: Repository, tag: str, known: tuple[Tag, Kept] | None, *, trusted: bool) -> Answer:
+    async def _ask(
+        self, repository: Repository, tag: str, row: Tag | None, known: tuple[Tag, Kept] | None, *, trusted: bool
+    ) -> Answer:
         reference = Reference(repository, tag, None)
 
         async def ask(source: Source) -> tuple[Kept, bool]:
@@ -151,8 +161,8 @@ class Tags:
         sources = await self._proofs.sources(repository, trusted=trusted)
         (kept, new), source = await self._proofs.first(sources, repository, ("manifest", tag), ask)
         kept = await self._manifests.confirm(repository, kept, proof_of(source))
-        if not await self._write(repository, tag, known, kept):
-            return await self._moved_meanwhile(repository, tag, kept, trusted=trusted)
+        if not await self._write(repository, tag, row, kept):
+            return await self._moved_meanwhile(repository, tag, row, kept, trusted=trusted)
         cache = Cache.MISS if new else Cache.REVALIDATED
         ttl = self._policy.of(repository.registry).tag_ttl
         self._enter(repository, tag, Answer(kept, Cache.HIT), ttl)
@@ -178,12 +188,12 @@ class Tags:
         manifest = await self._manifests.fetch(self._proofs.payers(repository, source), by_digest)
         return await self._manifests.keep(repository, manifest, proof_of(source)), True
 
-    async def _write(self, repository: Repository, tag: str, known: tuple[Tag, Kept] | None, kept: Kept) -> bool:
-        """Move or confirm the tag; False if somebody else moved it while upstream was asked."""
+    async def _write(self, repository: Repository, tag: str, row: Tag | None, kept: Kept) -> bool:
+        """Move or confirm the tag; False if somebody else moved it while upstream was asked, or the manifest is not
+        kept."""
         at = self._clock.wall()
         digest = kept.manifest.descriptor.digest
         try:
-            row = known[0] if known is not None else await self._catalog.tag(repository, tag)
             if row is not None and row.manifest == digest and row.gone_at is None:
                 await self._catalog.confirm_tag(repository, tag, digest, at)
                 return True
@@ -193,9 +203,14 @@ class Tags:
             log.warning("tag %s of %s is served but not kept: %s", tag, repository, error.message)
             return True
 
-    async def _moved_meanwhile(self, repository: Repository, tag: str, kept: Kept, *, trusted: bool) -> Answer:
+    async def _moved_meanwhile(
+        self, repository: Repository, tag: str, row: Tag | None, kept: Kept, *, trusted: bool
+    ) -> Answer:
+        """What it was moved to; what upstream said where nobody moved it."""
         known = await self._known(repository, tag, trusted=trusted)
-        return Answer(known[1] if known is not None else kept, Cache.MISS)
+        if known is None or (row is not None and known[0].manifest == row.manifest):
+            return Answer(kept, Cache.MISS)
+        return Answer(known[1], Cache.MISS)
 
     # --- where upstream does not have it, or does not say ------------------------------------------------------
 
@@ -219,7 +234,8 @@ class Tags:
                 if decisive:
                     await self._quietly(self._catalog.tag_gone(repository, tag, at))
                 answer = self._stale(row, kept, f"{repository.registry} no longer has it")
-                return self._enter(repository, tag, answer, self._policy.of(repository.registry).tag_ttl)
+                ttl = self._policy.of(repository.registry).tag_ttl
+                return self._enter(repository, tag, answer, ttl, strangers=not trusted)
             if decisive:
                 await self._quietly(self._catalog.drop_tag(repository, tag, at, "upstream"))
         self._entries.drop((repository, tag))
@@ -231,11 +247,13 @@ class Tags:
         tag: str,
         known: tuple[Tag, Kept] | None,
         error: MirrorError,
+        *,
+        trusted: bool,
     ) -> Answer:
         """No answer: what is held is served at once, private content for a bounded time only."""
         if known is not None:
             answer = self._stale(*known, error.message)
-            return self._enter(repository, tag, answer, STALE_SECONDS)
+            return self._enter(repository, tag, answer, STALE_SECONDS, strangers=not trusted)
         await self._quietly(self._catalog.missed(f"{repository}:{tag}", self._clock.wall()))
         raise error
 
@@ -250,6 +268,9 @@ class Tags:
         except StoreFailed as error:
             log.warning("not written down: %s", error.message)
 
-    def _enter(self, repository: Repository, tag: str, answer: Answer, seconds: float) -> Answer:
-        self._entries.put((repository, tag), Entry(answer, self._clock.monotonic() + seconds))
+    def _enter(
+        self, repository: Repository, tag: str, answer: Answer, seconds: float, *, strangers: bool = False
+    ) -> Answer:
+        strangers = strangers and self._proofs.asked_apart(repository)
+        self._entries.put((repository, tag), Entry(answer, self._clock.monotonic() + seconds, strangers))
         return answer

@@ -63,16 +63,17 @@ class AccessLog:
             self._dropped = 0
         self._executor.submit(self._write, "".join(lines))
 
-    def close(self) -> None:
-        """Write what waits, now."""
+    async def close(self) -> None:
+        """Write what waits, after what was handed over before; nothing is under way afterwards."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if self._lines:
-            lines, self._lines = self._lines, []
-            self._write("".join(lines))
+        lines, self._lines = self._lines, []
+        await asyncio.get_running_loop().run_in_executor(self._executor, self._write, "".join(lines))
 
     def _write(self, text: str) -> None:
+        if not text:
+            return
         try:
             if str(self._path) == "-":
                 _to(sys.stderr, text)

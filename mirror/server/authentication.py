@@ -30,6 +30,7 @@ FOREIGN = tuple(
 
 _REMEMBERED = 4096
 _HOST = istr("Host")
+_STRANGER, _LOOPBACK = Role.STRANGER, Role.LOOPBACK  # before Python 3.12, members take long to reach
 
 
 class Authentication:
@@ -42,11 +43,11 @@ class Authentication:
     def role(self, headers: CIMultiDictProxy[str], *, local: bool) -> Role:
         """The role of a request, as far as it can be believed. `local`: both ends of its connection are loopback."""
         if not local or not self._local_host(headers.get(_HOST, "")):
-            return Role.STRANGER
+            return _STRANGER
         for name in FOREIGN:
             if name in headers:
-                return Role.STRANGER
-        return Role.LOOPBACK
+                return _STRANGER
+        return _LOOPBACK
 
     def _local_host(self, host: str) -> bool:
         known = self._hosts.get(host)

@@ -9,9 +9,10 @@ import logging
 from dataclasses import dataclass
 from email.utils import formatdate
 from time import time
-from typing import Protocol
+from typing import Any, Protocol
 
-from aiohttp import web
+from aiohttp import HttpVersion11, web
+from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.http_parser import RawRequestMessage
 from aiohttp.streams import EMPTY_PAYLOAD
 
@@ -21,6 +22,9 @@ log = logging.getLogger(__name__)
 
 FIRST_REQUEST_WITHIN = 30.0  # seconds from the connection to the whole head of the first request
 KEEPALIVE = 75.0  # seconds that an idle connection is kept
+_HEADS = 4096
+_LONGEST_HEAD = 2048
+_HEAD_END = b"\r\n\r\n"
 
 
 class Date:
@@ -65,15 +69,37 @@ class Handler(Protocol):
         """The whole answer to a request without a body, where nothing has to be waited for; else None."""
 
 
+class Heads:
+    """Requests without a body, byte for byte, and what they say.
+
+    Clients of one kind ask for one thing in the very same words, and parsing these costs as much as answering.
+    """
+
+    def __init__(self) -> None:
+        self._messages: dict[bytes, RawRequestMessage] = {}
+
+    def get(self, data: bytes) -> RawRequestMessage | None:
+        """What these bytes said when they were parsed, if they were one whole request."""
+        return self._messages.get(data)
+
+    def put(self, data: bytes, message: RawRequestMessage) -> None:
+        """Remember it, unless it is long or tells a secret."""
+        if len(data) > _LONGEST_HEAD or "Authorization" in message.headers:
+            return
+        if len(self._messages) >= _HEADS:
+            self._messages.clear()
+        self._messages[data] = message
+
+
 class Connection(web.RequestHandler):
     """aiohttp's protocol, with a limit for the first request, and with answers at once where they can be had.
 
     `client` is the address at the other end, or "socket"; `local` says whether both ends are loopback.
     """
 
-    __slots__ = ("_at_once", "_first", "client", "local")
+    __slots__ = ("_at_once", "_first", "_heads", "_in_step", "client", "local")
 
-    def __init__(self, server: web.Server, handler: Handler) -> None:
+    def __init__(self, server: web.Server, handler: Handler, heads: Heads) -> None:
         super().__init__(
             server,
             loop=asyncio.get_running_loop(),
@@ -85,6 +111,8 @@ class Connection(web.RequestHandler):
             logger=logging.getLogger("mirror.server.connection"),
         )
         self._at_once = handler.at_once
+        self._heads = heads
+        self._in_step = True
         self._first: asyncio.TimerHandle | None = None
         self.client = ""
         self.local = False
@@ -103,43 +131,73 @@ class Connection(web.RequestHandler):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Let aiohttp read; what came is answered here, or aiohttp's loop over requests is woken to have it answered.
+        """Answer what can be answered at once; else wake aiohttp's loop over requests to have it answered.
 
         That loop waits on `_waiter` while no request is under way and none is queued: only then may this one be
         answered before anything else.
         """
         waiter = self._waiter
-        if waiter is None or waiter.done() or self.writing_paused:
-            super().data_received(data)
+        if waiter is None or waiter.done() or self.writing_paused or self._close or self._force_close:
+            self._parse(data)
             return
-        self._waiter = None  # else it would be woken now
+        if self._in_step:
+            known = self._heads.get(data)
+            if known is not None and self._answer(known):
+                self._request_count += 1
+                return
+        self._waiter = None  # else it would be woken by what is parsed
         try:
-            super().data_received(data)
+            self._parse(data)
         finally:
             self._waiter = waiter
-        if self._messages and not self._answered_at_once():
+        message = self._plain()
+        if message is not None and self._answer(message):
+            self._messages.clear()
+            if self._parser is not None:
+                self._parser.message_consumed()
+            if self._in_step:
+                self._heads.put(data, message)
+        elif self._messages:
             waiter.set_result(None)
 
-    def _answered_at_once(self) -> bool:
+    def _parse(self, data: bytes) -> None:
+        """Queue the requests in `data`. `_in_step` stays true while every piece that came was one request without a
+        body, from its first byte to its last: then the next piece begins a request."""
+        before = self._request_count
+        super().data_received(data)
+        self._in_step = (
+            self._in_step
+            and self._request_count == before + 1
+            and self._messages[-1][1] is EMPTY_PAYLOAD
+            and data.find(_HEAD_END) == len(data) - len(_HEAD_END)
+        )
+
+    def _plain(self) -> RawRequestMessage | None:
+        """The request in the queue, if it is the only one, has no body, and leaves the connection as it is."""
+        if len(self._messages) != 1:
+            return None
         message, payload = self._messages[0]
-        if (
-            len(self._messages) > 1
-            or payload is not EMPTY_PAYLOAD
-            or not isinstance(message, RawRequestMessage)
-            or message.should_close
-            or message.upgrade
-            or self.transport is None
-            or self._parser is None
-        ):
-            return False
+        if payload is not EMPTY_PAYLOAD or not isinstance(message, RawRequestMessage):
+            return None
+        if message.version != HttpVersion11:
+            return None  # an older client wants to be told that the connection stays open
+        return None if message.should_close or message.upgrade else message
+
+    def _answer(self, message: RawRequestMessage) -> bool:
+        """Whether it could be answered at once, and is."""
         answer = self._at_once(self, message)
-        if answer is None:
+        if answer is None or self.transport is None:
             return False
         self.transport.write(answer)
-        self._messages.clear()
-        self._parser.message_consumed()
         self._next_keepalive_close_time = self._loop.time() + KEEPALIVE
         return True
+
+    def log_exception(self, *args: Any, **kwargs: Any) -> None:
+        """What is no HTTP is the client's mistake: nobody needs a traceback of it (podman tries TLS first)."""
+        if isinstance(kwargs.get("exc_info"), HttpProcessingError):
+            self.logger.debug(*args, **kwargs)
+        else:
+            super().log_exception(*args, **kwargs)
 
     def _too_slow(self) -> None:
         self._first = None

@@ -17,7 +17,7 @@ from aiohttp import web
 
 from mirror.config.values import parse_listen
 from mirror.errors import ConfigInvalid
-from mirror.server.http import Connection, Handler
+from mirror.server.http import Connection, Handler, Heads
 
 log = logging.getLogger(__name__)
 
@@ -30,9 +30,10 @@ class Server(web.Server):
     def __init__(self, handler: Handler) -> None:
         super().__init__(handler, handler_cancellation=True)
         self._handler = handler
+        self._heads = Heads()
 
     def __call__(self) -> web.RequestHandler:
-        return Connection(self, self._handler)
+        return Connection(self, self._handler, self._heads)
 
 
 class Listeners:

@@ -17,6 +17,7 @@ log = logging.getLogger("mirror.pulls")
 
 QUIET = 2.0  # seconds without a request after which a pull is over
 _MOST = 10_000
+_MISS = Cache.MISS  # before Python 3.12, an enum's member takes long to reach through its class
 
 
 class Now(Protocol):
@@ -49,12 +50,8 @@ class PullLog:
 
     def manifest(self, client: str, repository: Repository, reference: str, cache: Cache, size: int) -> None:
         """A manifest was asked for: the pull begins, or goes on. A tag after blobs that were sent begins another."""
-        if ":" not in reference:
-            self._finish(client, repository)
         pull = self._pull(client, repository, reference, cache)
-        if pull is None:
-            return
-        if cache is Cache.MISS:
+        if pull is not None and cache is _MISS:
             pull.cache = cache
             pull.fetched += size
 
@@ -65,22 +62,25 @@ class PullLog:
             pull.active += 1
         return pull
 
-    def end(self, pull: Pull | None, cache: Cache, served: int) -> None:
-        """A blob was sent, all of it or as far as it went; `served` in bytes."""
+    def end(self, pull: Pull | None, cache: Cache, served: int, *, joined: bool = False) -> None:
+        """A blob was sent, all of it or as far as it went; `served` in bytes. `joined`: of somebody else's download."""
         if pull is None:
             return
         pull.active -= 1
         pull.last = self._clock.monotonic()
         pull.blobs += 1
         pull.served += served
-        if cache is Cache.MISS:
+        if cache is _MISS:
             pull.cache = cache
-            pull.fetched += served
+            pull.fetched += 0 if joined else served
 
     def _pull(self, client: str, repository: Repository, reference: str, cache: Cache) -> Pull | None:
         now = self._clock.monotonic()
         key = (client, repository)
         pull = self._pulls.get(key)
+        if pull is not None and pull.blobs and not pull.active and reference and ":" not in reference:
+            self._tell(self._pulls.pop(key))
+            pull = None
         if pull is None:
             if len(self._pulls) >= _MOST:
                 return None
@@ -91,11 +91,6 @@ class PullLog:
         if not pull.reference:
             pull.reference = reference
         return pull
-
-    def _finish(self, client: str, repository: Repository) -> None:
-        pull = self._pulls.get((client, repository))
-        if pull is not None and pull.blobs and not pull.active:
-            self._tell(self._pulls.pop((client, repository)))
 
     def _look(self) -> None:
         now = self._clock.monotonic()

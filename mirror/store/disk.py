@@ -18,7 +18,7 @@ from typing import Any, Self
 from mirror.errors import BlobUnknown, DataInvalid, StoreFailed
 from mirror.oci.digest import Digest
 from mirror.store.committer import Committer
-from mirror.store.files import DEFAULT_RESERVE, Room, close_quietly, keep, refused
+from mirror.store.files import DEFAULT_RESERVE, Room, close_quietly, keep, refused, sync_directory
 from mirror.store.protocols import BlobReader, Ingest
 from mirror.store.staging import LocalIngest, Staging
 
@@ -64,9 +64,11 @@ class DiskStore:
 
     def _prepare(self) -> None:
         try:
+            made = False
             for folder in ("", "blobs", *(f"blobs/{name}" for name in _ALGORITHMS), "ingest"):
                 with contextlib.suppress(FileExistsError):
                     os.mkdir(self._data / folder, 0o700)
+                    made = True
             with contextlib.suppress(FileExistsError):
                 flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
                 descriptor = os.open(self._data / "oci-layout", flags, 0o600)
@@ -74,6 +76,9 @@ class DiskStore:
                     os.write(descriptor, _LAYOUT)
                 finally:
                     os.close(descriptor)
+            if made:
+                for folder in ("blobs", ""):
+                    sync_directory(f"{self._data}/{folder}")
             self._committer.open()
         except OSError as error:
             raise DataInvalid(f"the data directory {self._data} cannot be used: {error.strerror}") from error

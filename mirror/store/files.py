@@ -57,6 +57,15 @@ def start_writeback(descriptor: int, offset: int = 0, count: int = 0) -> None:
         _sync_file_range(descriptor, offset, count, _SYNC_FILE_RANGE_WRITE)
 
 
+def sync_directory(path: str) -> None:
+    """Make the names in a directory durable. Raises `OSError`."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 class Room:
     """The space that may still be written on one file system; the last `reserve` bytes are left alone.
 

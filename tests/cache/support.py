@@ -1,10 +1,10 @@
 """A scripted upstream in memory, and the cache around it: flights and tags are tested without sockets or real time.
 
-    world = World(credentials=["docker.io"])
-    layer = world.hub.add(ALPINE, b"…")                        # the registry has it
-    world.hub.anonymous.script("head", unreachable())          # the next HEAD without credentials fails
-    world.hub.anonymous.bodies.append(Body([100, gate]))       # the next download stops after 100 bytes
-    assert world.hub.anonymous.asked == ["open library/alpine …"]
+world = World(credentials=["docker.io"])
+layer = world.hub.add(ALPINE, b"…")                        # the registry has it
+world.hub.anonymous.script("head", unreachable())          # the next HEAD without credentials fails
+world.hub.anonymous.bodies.append(Body([100, gate]))       # the next download stops after 100 bytes
+assert world.hub.anonymous.asked == ["open library/alpine …"]
 """
 
 import asyncio
@@ -297,9 +297,7 @@ class Store(MemoryBlobStore):
         ingest.published = self.blobs[location]
         return location
 
-    def _ingest(
-        self, ingest_id: str, data: bytes, algorithm: str, on_written: Callable[[int], None]
-    ) -> "StoreIngest":
+    def _ingest(self, ingest_id: str, data: bytes, algorithm: str, on_written: Callable[[int], None]) -> "StoreIngest":
         ingest = self._active[ingest_id] = StoreIngest(self, ingest_id, data, algorithm, on_written)
         return ingest
 
@@ -339,7 +337,7 @@ class World:
         self.store = Store(limit=limit)
         self.catalog = MemoryCatalog()
         self.tasks = Tasks()
-        self.rights = Rights(loopback=True, anonymous=True, shared=shared)
+        self.rights = Rights(loopback=True, shared=shared)
         self.proofs = Proofs(
             catalog=self.catalog, upstreams=self.upstreams, rights=self.rights, policy=self.policy, clock=self.clock
         )
@@ -373,9 +371,11 @@ class World:
 
     async def pull(self, repository: Repository, digest: Digest, principal: Principal = LOOPBACK) -> bytes:
         """A whole blob, as a client gets it."""
-        async with self.content.open(principal, repository, digest, CLIENT) as blob:
-            async with blob.reader(repository, 0, blob.size) as reader:
-                return await read(reader, 0, blob.size)
+        async with (
+            self.content.open(principal, repository, digest, CLIENT) as blob,
+            blob.reader(repository, 0, blob.size) as reader,
+        ):
+            return await read(reader, 0, blob.size)
 
     async def idle(self) -> None:
         """Wait until no task is left."""
@@ -393,6 +393,16 @@ async def read(reader: BlobReader, start: int, end: int) -> bytes:
         assert data
         found += data
     return bytes(found)
+
+
+async def released_before(error: type[Exception], reader: BlobReader, start: int, end: int) -> int:
+    """Up to where a reader was given bytes before it failed, with `error`."""
+    try:
+        while start < end:
+            start = await reader.ready(start, end)
+    except error:
+        return start
+    raise AssertionError(f"no {error.__name__}")
 
 
 async def settled(condition: Callable[[], bool]) -> None:

@@ -37,9 +37,8 @@ def test_which_repository(registry: str | None, path: str, host: str, expected: 
 
 
 def test_only_configured_registries_exist() -> None:
-    for _ in range(2):
-        with pytest.raises(NameUnknown) as caught:
-            made().repository(Name("quay.io", "a/b"), "ghcr.io")
+    with pytest.raises(NameUnknown) as caught:
+        made().repository(Name("quay.io", "a/b"), "ghcr.io")
     assert caught.value.detail == {"registry": "quay.io"}
     assert '[registries."quay.io"]' in caught.value.message
 

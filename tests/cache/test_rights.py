@@ -39,7 +39,7 @@ DECIDED: dict[tuple[type, Role], set[str]] = {
     (StatusRoute, Role.SOCKET): READ,
 }
 
-OPEN = Rights(loopback=True, anonymous=True, shared=nobody)
+OPEN = Rights(loopback=True, shared=nobody)
 
 
 @pytest.mark.parametrize("principal", PRINCIPALS, ids=lambda each: str(each.role))
@@ -87,24 +87,14 @@ def test_a_method_that_nobody_has_is_405_and_one_that_others_have_is_403() -> No
 ])  # fmt: skip
 def test_loopback_none_makes_loopback_a_stranger(role: Role, with_loopback: Principal, without: Principal) -> None:
     assert OPEN.principal(role) == with_loopback
-    assert Rights(loopback=False, anonymous=True, shared=nobody).principal(role) == without
-
-
-def test_anonymous_none_leaves_strangers_the_ping() -> None:
-    closed = Rights(loopback=True, anonymous=False, shared=lambda _: True)
-    assert closed.check(STRANGER, routes.Base, "GET") is Action.PING
-    for route in (routes.ManifestRoute, routes.BlobRoute, routes.TagsRoute, routes.ReferrersRoute):
-        for method in READ:
-            with pytest.raises(Denied):
-                closed.check(STRANGER, route, method)
-            assert closed.check(LOOPBACK, route, method) is Action.PULL
+    assert Rights(loopback=False, shared=nobody).principal(role) == without
 
 
 # --- private = ... ----------------------------------------------------------------------------------------
 
 
 def test_trust() -> None:
-    rights = Rights(loopback=True, anonymous=True, shared=sharing({"ghcr.io": ("team/*",)}))
+    rights = Rights(loopback=True, shared=sharing({"ghcr.io": ("team/*",)}))
     private, shared = Repository("ghcr.io", "other/app"), Repository("ghcr.io", "team/app")
     assert [rights.trusted(each, private) for each in PRINCIPALS] == [False, True, True]
     assert [rights.trusted(each, shared) for each in PRINCIPALS] == [True, True, True]

@@ -43,6 +43,7 @@ from tests.support.registry import DockerRegistry, Request
 LAYER_SIZES = (1000, 20_000, 300_000, 5 * MIB)
 CROWD = 10  # how many different images, or clients, pull at once
 OTHER = "quay.test"  # the second registry that the mirrors know
+A = TypeVar("A")
 T = TypeVar("T")
 
 
@@ -70,7 +71,9 @@ class Seeded:
         connection.getresponse().read()
         connection.close()
         wait_until(lambda: any(each.target == mark for each in self.registry.requests()), 5, "the log's last line")
-        return [each for each in self.registry.requests() if not each.target.startswith("/v2/?") and each.target != "/v2/"]
+        return [
+            each for each in self.registry.requests() if not each.target.startswith("/v2/?") and each.target != "/v2/"
+        ]
 
     def fetched(self) -> Counter[str]:
         """How often each blob was asked for with GET since `forget`: digest → count."""
@@ -244,10 +247,10 @@ def large_image(layout: Layout) -> Image:
     return images.large_image(layout)
 
 
-def at_once(calls: Sequence[Callable[[], T]]) -> list[T]:
-    """The results of all these calls, made at the same time."""
-    with ThreadPoolExecutor(len(calls)) as pool:
-        return [future.result() for future in [pool.submit(call) for call in calls]]
+def at_once(call: Callable[[A], T], arguments: Sequence[A]) -> list[T]:
+    """What `call` gives for each argument, all at the same time."""
+    with ThreadPoolExecutor(len(arguments)) as pool:
+        return list(pool.map(call, arguments))
 
 
 def wrong_blobs(data: Path) -> list[str]:
@@ -307,9 +310,7 @@ def dockerd(need: Callable[..., None], clients: Callable[[Client], None]) -> Cal
     """Makes a dockerd whose registry mirror, and insecure registry, is at the given host:port."""
     need("docker.io", "containerd", root=True)
 
-    def make(
-        mirror: str, *, inside: Namespace | None = None, config: Mapping[str, object] | None = None
-    ) -> Dockerd:
+    def make(mirror: str, *, inside: Namespace | None = None, config: Mapping[str, object] | None = None) -> Dockerd:
         if config is not None:
             client = Dockerd(config=config, inside=inside)
         else:
@@ -325,10 +326,8 @@ def containerd(need: Callable[..., None], clients: Callable[[Client], None]) -> 
     """Makes a containerd with a hosts.toml for docker.io (or other `registries`) that names host:port."""
     need("containerd", root=True)
 
-    def make(
-        mirror: str, *, registries: Sequence[str] = ("docker.io",), inside: Namespace | None = None
-    ) -> Containerd:
-        client = Containerd({name: f"http://{mirror}" for name in (*registries, mirror)}, inside=inside)
+    def make(mirror: str, *, registries: Sequence[str] = ("docker.io",), inside: Namespace | None = None) -> Containerd:
+        client = Containerd(dict.fromkeys((*registries, mirror), f"http://{mirror}"), inside=inside)
         clients(client)
         return client
 

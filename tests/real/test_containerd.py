@@ -111,7 +111,7 @@ def test_ten_at_once(crowd: Seeded, mirror: Mirrors, containerd: Containerds) ->
     crowd.forget()
     served = mirror({"docker.io": crowd.registry.url})
     client = containerd(served.authority)
-    at_once([lambda n=n: client.pull(f"docker.io/library/app{n}:1") for n in range(CROWD)])
+    at_once(client.pull, [f"docker.io/library/app{n}:1" for n in range(CROWD)])
     assert crowd.fetched() == dict.fromkeys(crowd.blobs(), 1)
     assert crowd.blobs() <= client.content()
     assert client.run("docker.io/library/app7:1") == f"{GREETING}\n"
@@ -148,9 +148,7 @@ def test_the_default_of_hosts_toml_and_a_path_in_its_url(
     assert other.blobs("team/app") | upstream.blobs("library/layers", "library/multi") <= client.content()
 
 
-def test_a_large_layer(
-    large_image: Image, need: Callable[..., None], mirror: Mirrors, containerd: Containerds
-) -> None:
+def test_a_large_layer(large_image: Image, need: Callable[..., None], mirror: Mirrors, containerd: Containerds) -> None:
     need("docker-registry")
     with DockerRegistry() as registry:
         hub = Seeded(registry, {"library/large": large_image})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import socket
 import ssl
@@ -23,6 +24,8 @@ from tests.support.mirror import MirrorProcess
 from tests.support.processes import CommandError, free_port, wait_until
 
 pytestmark = pytest.mark.real
+
+_FROM_UPSTREAM = re.compile(r"served, ([\d.]+)([kM])B from upstream")
 
 Mirrors = Callable[..., MirrorProcess]
 Podmans = Callable[..., Podman]
@@ -79,6 +82,8 @@ def test_skopeo_cold_warm_and_with_the_upstream_gone(upstream: Seeded, mirror: M
 
     _skopeo_pulls_all(client, upstream)
     assert upstream.fetched() == dict.fromkeys(upstream.blobs(), 1)
+    # a public layer is there for every repository at once: upstream is not even asked
+    assert not any(each.method == "HEAD" and "/blobs/" in each.target for each in upstream.requests())
     assert wrong_blobs(served.data) == []
 
     upstream.forget()
@@ -104,7 +109,10 @@ def test_podman_gets_the_image_of_a_direct_pull(upstream: Seeded, mirror: Mirror
 
 def test_by_digest(upstream: Seeded, mirror: Mirrors, podman: Podmans, skopeo: Skopeos) -> None:
     served = mirror({"docker.io": upstream.registry.url})
-    first, second = podman(served.authority, registries=["docker.io"]), skopeo(served.authority, registries=["docker.io"])
+    first, second = (
+        podman(served.authority, registries=["docker.io"]),
+        skopeo(served.authority, registries=["docker.io"]),
+    )
     image, index = upstream.image("library/layers"), upstream.images["library/multi"]
     first.pull(f"docker.io/library/multi@{index.digest}")
     second.pull(f"docker.io/library/layers@{image.digest}")
@@ -146,7 +154,7 @@ def test_every_registry_through_one_address(
     assert second.manifest(f"{OTHER}/team/app:1") == other.images["team/app"].manifest.read()
     assert second.tags(f"{served.authority}/{OTHER}/team/app") == ["1"]
     assert second.tags(f"{served.authority}/docker.io/library/busybox") == ["1"]
-    with pytest.raises(CommandError, match="manifest unknown|not known"):
+    with pytest.raises(CommandError, match=r"manifest unknown|not known"):
         second.manifest(f"{served.authority}/{OTHER}/team/none:1")
     shared = upstream.image("library/busybox").layers[0].digest
     assert upstream.fetched()[shared] == 1
@@ -157,7 +165,7 @@ def test_ten_podmans_at_once(crowd: Seeded, mirror: Mirrors, podman: Podmans) ->
     crowd.forget()
     served = mirror({"docker.io": crowd.registry.url})
     client = podman(served.authority, registries=["docker.io"])
-    found = at_once([lambda n=n: client.pull(f"docker.io/library/app{n}:1") for n in range(CROWD)])
+    found = at_once(client.pull, [f"docker.io/library/app{n}:1" for n in range(CROWD)])
     assert [f"sha256:{each}" for each in found] == [image.config.digest for image in map(crowd.image, crowd.images)]
     assert crowd.fetched() == dict.fromkeys(crowd.blobs(), 1)
 
@@ -172,16 +180,20 @@ def test_ten_clients_of_every_kind_at_once(
 ) -> None:
     served = mirror({"docker.io": upstream.registry.url})
     copier = skopeo(served.authority, registries=["docker.io"])
-    clients: list[Callable[[str], object]] = [
+    pulls: list[Callable[[str], object]] = [
         dockerd(served.authority).pull,
         containerd(served.authority).pull,
         podman(served.authority, registries=["docker.io"]).pull,
         *[copier.pull] * (CROWD - 3),
     ]
-    at_once([lambda pull=pull: pull("docker.io/library/layers:1") for pull in clients])
+    at_once(lambda pull: pull("docker.io/library/layers:1"), pulls)
     assert upstream.fetched() == dict.fromkeys(upstream.blobs("library/layers"), 1)
     gets = [each for each in upstream.requests() if each.method == "GET" and "/manifests/" in each.target]
     assert len(gets) == 1
+    served.stop()
+    size = sum(blob.size for blob in upstream.image("library/layers").blobs)
+    paid = sum(float(number) * (1e6 if unit == "M" else 1e3) for number, unit in _FROM_UPSTREAM.findall(served.log))
+    assert 0.99 < paid / size < 1.01  # whoever joined a download paid nothing for it
 
 
 def test_tls_on_the_plain_port_is_no_event(upstream: Seeded, mirror: Mirrors, podman: Podmans) -> None:
@@ -212,7 +224,7 @@ def _until_half(served: MirrorProcess, layer: Blob) -> None:
 
 
 def test_sigterm_ends_a_large_pull_that_does_not_end_itself(
-    large_image: Image, large_hub: FakeRegistry, mirror: Mirrors, skopeo: Skopeos
+    large_image: Image, large_hub: FakeRegistry, mirror: Mirrors, podman: Podmans, skopeo: Skopeos
 ) -> None:
     layer = large_image.layers[0]
     _half(large_hub, layer)
@@ -230,7 +242,9 @@ def test_sigterm_ends_a_large_pull_that_does_not_end_itself(
     assert wrong_blobs(served.data) == []
     assert [path.stat().st_size > layer.size // 2 - MIB for path in staged(served.data)] == [True]
     served.start()
-    client.pull("docker.io/library/large:1")
+    again = podman(served.authority, registries=["docker.io"])
+    again.pull("docker.io/library/large:1")
+    assert again.image_id("docker.io/library/large:1") == large_image.config.digest
     assert large_hub.sent(f"*/blobs/{layer.digest}") < layer.size + 8 * MIB  # what was staged is not fetched again
     wait_until(lambda: staged(served.data) == [], 5, "an empty staging")
 

@@ -69,7 +69,7 @@ class Running:
         names stand for dashes."""
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         async with self.session.request(method, self.url + path, headers=named) as response:
-            return Reply(response.status, dict(response.headers), await response.read())
+            return Reply(response.status, response.headers.copy(), await response.read())
 
     async def idle(self) -> None:
         """Wait until no download is under way (background tasks of the application's own go on)."""

@@ -4,6 +4,7 @@ import base64
 import json
 import logging
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -147,6 +148,8 @@ async def test_refused_credentials_are_no_answer(hub: FakeRegistry, caplog: pyte
             assert "log in again" in state.reason
             assert hub.count("GET /token") == 2  # for the repository, and for none
             clock.shift += 61
+            assert isinstance(await outcome(upstream), UpstreamCredentialsRefused)
+            clock.shift += 61
             hub.access.users[USER] = PASSWORD
             assert await outcome(upstream) is None
             assert upstream.state().up
@@ -198,6 +201,16 @@ async def test_a_loop_of_401_ends(hub: FakeRegistry) -> None:
     hub.script("GET */manifests/*", no_realm, times=None)
     async with source(hub.url) as upstream:
         assert isinstance(await outcome(upstream), UpstreamGone)
+
+
+async def test_a_challenge_that_changes_each_time_ends_too(hub: FakeRegistry) -> None:
+    """Fails if every other scope is worth another try."""
+    for number in range(20):
+        scope = f"repository:{REPOSITORY.path}:pull,{number}"
+        hub.script("GET */manifests/*", b.challenge(f'Bearer realm="{hub.url}/token",scope="{scope}"'))
+    async with source(hub.url) as upstream:
+        assert isinstance(await outcome(upstream), UpstreamGone)
+    assert hub.count("GET */manifests/*") == 3
 
 
 async def test_several_challenges_in_several_lines(hub: FakeRegistry) -> None:
@@ -283,8 +296,13 @@ async def test_a_realm_that_redirects_gets_the_same_rules(hub: FakeRegistry) -> 
         assert thief.requests == []
 
 
-async def test_credentials_go_over_plain_http_to_loopback_only(hub: FakeRegistry, tmp_path: Path) -> None:
-    """What docker's configuration has for a host too. Fails if a password goes in the clear over the network."""
+@pytest.mark.parametrize("scheme", ["bearer", "basic"])
+async def test_credentials_go_over_plain_http_to_loopback_only(
+    hub: FakeRegistry, tmp_path: Path, scheme: Literal["bearer", "basic"]
+) -> None:
+    """What docker's configuration has for a host too. Fails if a password goes in the clear over the network, to a
+    token service or to the registry itself."""
+    hub.access.scheme = scheme
     login = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
     (tmp_path / "config.json").write_text(json.dumps({"auths": {"registry.test": {"auth": login}}}))
     environment = {"DOCKER_CONFIG": str(tmp_path)}
@@ -299,7 +317,8 @@ async def test_credentials_go_over_plain_http_to_loopback_only(hub: FakeRegistry
                 error = await outcome(upstream)
                 assert (error is None) is insecure
                 assert insecure or isinstance(error, UpstreamForbidden)
-            assert set(authorizations(hub, "GET /token")) == schemes
+            match = "GET /token" if scheme == "bearer" else "GET */manifests/*"
+            assert set(authorizations(hub, match)) - {None} == schemes
 
 
 async def test_a_store_that_asks_for_a_token_gets_one_without_credentials(

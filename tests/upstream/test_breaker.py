@@ -85,6 +85,20 @@ async def test_it_stays_closed_while_the_ping_answers(tasks: Tasks) -> None:
         assert breaker.since is None
 
 
+async def test_while_closed_a_ping_a_second_is_enough(tasks: Tasks) -> None:
+    """Fails if answers that break by the hundred are pinged for by the hundred."""
+    clock, ping = Clock(), Ping()
+    ping.failure = None
+    breaker = Breaker(NAME, ping, clock=clock, tasks=tasks)
+    for _ in range(10):
+        breaker.failed(FAILURE)
+        await asyncio.sleep(0.01)
+    assert ping.count == 1
+    clock.shift += 1
+    breaker.failed(FAILURE)
+    await until(lambda: ping.count == 2)
+
+
 async def test_while_open_at_most_one_probe_per_interval(tasks: Tasks) -> None:
     """Fails if every caller probes, or probes by itself in the background."""
     clock, ping = Clock(), Ping()

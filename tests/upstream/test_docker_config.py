@@ -155,26 +155,25 @@ async def test_a_helper_that_knows_nothing(tmp_path: Path, helper: Helper) -> No
 
 
 @pytest.mark.parametrize(
-    ("body", "reason"),
+    ("body", "reason", "seconds"),
     [
-        ("print('secret-token'); sys.exit(3)", "code 3"),
-        ("print('secret-token')", "cannot be read"),
-        ("print(json.dumps(['secret-token']))", "cannot be read"),
-        ("print(json.dumps({'Username': 'x'}))", "cannot be read"),
-        ("sys.stdout.write('secret-token' * 100_000)", "too long"),
-        ("sys.stdout.write('x'); sys.stdout.flush(); time.sleep(60)", "did not answer"),
+        ("print('secret-token'); sys.exit(3)", "code 3", 20.0),
+        ("print('secret-token')", "cannot be read", 20.0),
+        ("print(json.dumps(['secret-token']))", "cannot be read", 20.0),
+        ("print(json.dumps({'Username': 'x'}))", "cannot be read", 20.0),
+        ("sys.stdout.write('secret-token' * 100_000)", "too long", 20.0),
+        ("sys.stdout.write('x'); sys.stdout.flush(); time.sleep(60)", "did not answer", 0.5),
     ],
 )
 async def test_a_helper_that_fails(
-    tmp_path: Path, helper: Helper, monkeypatch: pytest.MonkeyPatch, body: str, reason: str
+    tmp_path: Path, helper: Helper, monkeypatch: pytest.MonkeyPatch, body: str, reason: str, seconds: float
 ) -> None:
     """Fails if a helper that hangs, raves or breaks takes the mirror with it, or if its output is shown."""
-    monkeypatch.setattr(docker_config, "HELPER_SECONDS", 1.0)
+    monkeypatch.setattr(docker_config, "HELPER_SECONDS", seconds)
     helper("ecr", body)
-    began = time.monotonic()
-    with pytest.raises(UpstreamCredentialsRefused, match=reason) as caught:
-        await found(config(tmp_path, {"credHelpers": {"registry.test": "ecr"}}), "registry.test")
-    assert time.monotonic() - began < 5
+    async with asyncio.timeout(30):
+        with pytest.raises(UpstreamCredentialsRefused, match=reason) as caught:
+            await found(config(tmp_path, {"credHelpers": {"registry.test": "ecr"}}), "registry.test")
     no_secret_in(caught.value)
     assert "docker-credential-ecr" in caught.value.message
 

@@ -187,6 +187,17 @@ async def test_a_chain_through_the_outside_does_not_come_back_in(
         assert last.requests == []
 
 
+async def test_a_listed_network_leads_no_further_inside(registry: FakeRegistry, image: FakeImage, public: str) -> None:
+    """Outside, listed, inside. Fails if an answer from a listed network counts as one from a registry inside."""
+    async with FakeRegistry(host="127.0.0.2") as listed, FakeRegistry(host="127.0.0.3") as inside:
+        listed.content = inside.content = registry.content
+        registry.script(MANIFEST, b.redirect(f"{listed.url}{{target}}"), times=None)
+        for fault in (b.redirect(f"{inside.url}{{target}}"), b.challenge(f'Bearer realm="{inside.url}/token"')):
+            listed.script(MANIFEST, fault)
+            await refused(registry.url, addresses=("127.0.0.2/32",))
+        assert inside.requests == []
+
+
 async def test_behind_a_proxy_names_are_checked(registry: FakeRegistry, image: FakeImage) -> None:
     async with FakeProxy() as proxy:
         proxy.hosts["registry.test"] = ("127.0.0.1", registry.port)

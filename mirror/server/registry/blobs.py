@@ -44,7 +44,7 @@ class BlobHandler:
             try:
                 sent = await _send(call, repository, blob, response, start, end)
             finally:
-                self._pulls.end(pull, blob.cache, sent)
+                self._pulls.end(pull, blob.cache, sent, joined=blob.joined)
                 self._traffic.served[repository.registry] += sent
             return response, blob.cache, sent
 

@@ -16,6 +16,7 @@ from mirror.oci.names import Repository
 from mirror.server.call import Call, registry_headers, warning
 from mirror.server.http import Prepared
 
+_HIT = Cache.HIT  # before Python 3.12, an enum's member takes long to reach through its class
 PREPARED_LIMIT = 64 * 1024  # a larger manifest is written with the client's pace in mind
 
 
@@ -50,7 +51,7 @@ class ManifestHandler:
 
     def prepared(self, found: Answer, method: str, repository: Repository, *, ns: bool) -> Prepared | None:
         """The same answer as bytes, made once per manifest; None where something about it is out of the ordinary."""
-        if found.cache is not Cache.HIT or found.warning is not None:
+        if found.cache is not _HIT or found.warning is not None:
             return None
         key = f"{method}{ns}"
         ready = found.kept.rendered.get(key)

@@ -1,0 +1,112 @@
+import asyncio
+import gc
+import logging
+import time
+
+import pytest
+
+from mirror.errors import BlobUnknown
+from mirror.tasks import Tasks
+
+
+async def forever(ended: list[str] | None = None) -> None:
+    try:
+        await asyncio.Event().wait()
+    finally:
+        if ended is not None:
+            ended.append("ended")
+
+
+async def fail() -> None:
+    await asyncio.sleep(0)
+    raise ValueError("no")
+
+
+async def test_a_task_gives_its_result() -> None:
+    tasks = Tasks()
+    assert await tasks.spawn("answer", asyncio.sleep(0, 42)) == 42
+    assert len(tasks) == 0
+
+
+async def test_a_failure_is_logged_and_there_for_who_waits_and_nobody_else_stops(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    tasks = Tasks()
+    other = tasks.spawn("other", forever())
+    with pytest.raises(ValueError, match="no"):
+        await tasks.spawn("mine", fail())
+    assert "background task mine failed: no" in caplog.text
+    assert not other.done()
+    assert len(tasks) == 1
+    await tasks.drain(0)
+
+
+async def test_a_failure_that_nobody_waits_for_is_logged_and_no_warning(caplog: pytest.LogCaptureFixture) -> None:
+    tasks = Tasks()
+    tasks.background("alone", fail())
+    while len(tasks):
+        await asyncio.sleep(0)
+    gc.collect()
+    assert [record.levelno for record in caplog.records] == [logging.ERROR]
+    assert caplog.records[0].exc_info
+
+
+async def test_a_task_that_nobody_refers_to_is_kept() -> None:
+    tasks, done = Tasks(), []
+
+    async def work() -> None:
+        await asyncio.sleep(0.01)
+        done.append("work")
+
+    tasks.background("work", work())
+    gc.collect()
+    await tasks.drain(5)
+    assert done == ["work"]
+
+
+async def test_draining_waits_and_then_cancels(caplog: pytest.LogCaptureFixture) -> None:
+    tasks, ended = Tasks(), list[str]()
+    short = tasks.spawn("short", asyncio.sleep(0.01, "done"))
+    long = tasks.spawn("long", forever(ended))
+    started = time.monotonic()
+    await tasks.drain(0.05)
+    assert 0.04 < time.monotonic() - started < 5
+    assert short.result() == "done"
+    assert long.cancelled()
+    assert ended == ["ended"]
+    assert caplog.records == []  # being cancelled is no failure
+
+
+async def test_an_endless_task_is_not_waited_for() -> None:
+    tasks, ended = Tasks(), list[str]()
+    tasks.background("watch", forever(ended), endless=True)
+    await asyncio.sleep(0)
+    started = time.monotonic()
+    await tasks.drain(30)
+    assert time.monotonic() - started < 5
+    assert ended == ["ended"]
+
+
+async def test_an_answer_is_no_failure(caplog: pytest.LogCaptureFixture) -> None:
+    async def answer() -> None:
+        raise BlobUnknown("there is none")
+
+    tasks = Tasks()
+    with pytest.raises(BlobUnknown):
+        await tasks.spawn("flight", answer())
+    assert caplog.records == []
+
+
+async def test_after_draining_nothing_begins() -> None:
+    tasks = Tasks()
+    await tasks.drain(0)
+    late = tasks.spawn("late", forever())
+    with pytest.raises(asyncio.CancelledError):
+        await late
+    assert len(tasks) == 0
+
+
+async def test_tasks_have_their_names() -> None:
+    tasks = Tasks()
+    assert tasks.spawn("flight sha256:abc", asyncio.sleep(0)).get_name() == "flight sha256:abc"
+    await tasks.drain(1)
