@@ -116,7 +116,8 @@ class Application:
         """Say what there is to know, and what to write into `daemon.json`. What upstreams say follows later."""
         report = await self.status.report()
         socket_path = str(self.listeners.socket or "")
-        for line in lines(report, self.listeners.addresses, socket_path, self.settings.default_registry):
+        default = self.settings.default_registry
+        for line in await asyncio.to_thread(lines, report, self.listeners.addresses, socket_path, default):
             log.info("%s", line, extra={"fields": {"event": "start"}})
         if not self.policy.offline:
             self.tasks.background("first look at the upstreams", self._look())

@@ -14,6 +14,8 @@ from mirror.errors import MirrorError
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
+_AGAIN = 1.0
+
 
 class Tasks:
     """The tasks of one application."""
@@ -59,4 +61,4 @@ class Tasks:
             remaining = set(self._tasks)
             for task in remaining:
                 task.cancel()
-            await asyncio.wait(remaining)
+            await asyncio.wait(remaining, timeout=_AGAIN)  # one that swallowed its cancellation is told once more

@@ -238,7 +238,8 @@ class Tags:
                 return self._enter(repository, tag, answer, ttl, strangers=not trusted)
             if decisive:
                 await self._quietly(self._catalog.drop_tag(repository, tag, at, "upstream"))
-        self._entries.drop((repository, tag))
+        if decisive:
+            self._entries.drop((repository, tag))
         raise ManifestUnknown(f"{repository}:{tag} is not known to {repository.registry}") from error
 
     async def _unknown(

@@ -1,15 +1,19 @@
 """What `serve` says when it starts: where it is, and what to paste where."""
 
 import fcntl
+import ipaddress
 import json
 import socket
 import struct
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from mirror.logs import human
 
 _SIOCGIFADDR = 0x8915  # netdevice(7)
+_IF_INET6 = Path("/proc/net/if_inet6")
+_SCOPE_LINK = "20"
 _SHOWN = 5
 
 
@@ -17,13 +21,15 @@ def reachable(addresses: Sequence[tuple[str, int]]) -> list[str]:
     """`HOST:PORT` as other machines can use it, loopback last; an address of all zeros is every one of this machine."""
     found: list[str] = []
     for host, port in addresses:
-        hosts = own_addresses() if host in ("0.0.0.0", "::") else [host]  # noqa: S104 - compared, not bound
+        hosts = own_addresses(host) if host in ("0.0.0.0", "::") else [host]  # noqa: S104 - compared, not bound
         found.extend(f"[{each}]:{port}" if ":" in each else f"{each}:{port}" for each in hosts)
     return sorted(dict.fromkeys(found), key=is_loopback)
 
 
-def own_addresses() -> list[str]:
-    """The IPv4 addresses of this machine's interfaces."""
+def own_addresses(every: str) -> list[str]:
+    """The addresses of this machine's interfaces that `0.0.0.0` stands for, or `::`. Blocks for a few system calls."""
+    if every == "::":
+        return _own_ipv6()
     found = []
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         for _, name in socket.if_nameindex():
@@ -33,6 +39,15 @@ def own_addresses() -> list[str]:
                 continue  # an interface without an address
             found.append(socket.inet_ntoa(answer[20:24]))
     return found
+
+
+def _own_ipv6() -> list[str]:
+    try:
+        rows = [line.split() for line in _IF_INET6.read_text().splitlines()]
+    except OSError:
+        return ["::1"]
+    # address, index, prefix length, scope, flags, name; an address of scope link needs its interface said, too
+    return [str(ipaddress.IPv6Address(bytes.fromhex(row[0]))) for row in rows if row[3] != _SCOPE_LINK]
 
 
 def is_loopback(address: str) -> bool:
@@ -59,7 +74,7 @@ def lines(report: Mapping[str, Any], addresses: Sequence[tuple[str, int]], socke
         ("listening", ", ".join(f"http://{address}" for address in usable)),
         ("socket", socket_path),
         ("data", f"{data['path']}: {data['blobs']} blobs, {human(data['bytes'])}; {human(data['free_bytes'])} free"),
-        ("registries", f"{default} (default), {', '.join(others[:_SHOWN])}{more}"),
+        ("registries", ", ".join([f"{default} (default)", *others[:_SHOWN]]) + more),
     ]
     if report["offline"]:
         rows.append(("offline", "nothing is asked upstream; what is held is served"))

@@ -80,8 +80,8 @@ class Listeners:
 
 async def _end(runner: web.ServerRunner, seconds: float) -> None:
     # aiohttp waits for requests this long, then this long again until it cancels them. It takes the time only before
-    # it knows when it ends.
-    runner._shutdown_timeout = seconds / 2  # noqa: SLF001
+    # it knows when it ends, and takes 0 for no limit at all.
+    runner._shutdown_timeout = max(seconds / 2, 0.001)  # noqa: SLF001
     with contextlib.suppress(TimeoutError):
         await asyncio.wait_for(runner.cleanup(), seconds + 1)
 
@@ -111,15 +111,16 @@ def _bind(host: str, port: int, text: str) -> list[socket.socket]:
 
 
 def _bind_unix(path: Path, group: str | None) -> socket.socket:
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         path.parent.mkdir(mode=0o700 if group is None else 0o755, parents=True, exist_ok=True)
         path.unlink(missing_ok=True)  # the data directory's lock is ours, so whoever left it is gone
-        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         sock.bind(str(path))
         path.chmod(0o600 if group is None else 0o660)
         if group is not None:
             os.chown(path, -1, grp.getgrnam(group).gr_gid)
     except (OSError, KeyError) as error:
+        sock.close()
         raise ConfigInvalid(
             f"socket: {path} cannot be made: {error}; set `socket` to a path that you can write"
         ) from error

@@ -11,7 +11,7 @@
     - `writer`     the one thread that writes
     - `commands/`  what is written, each one transaction
     - `reads`      what is read, each one SELECT
-- `memory`      both contracts in memory: the model, and the store of other rings' tests
+- `memory/`     both contracts in memory: the model, and the store of other rings' tests
 
 A blob's way in: `DiskStore.begin` → `LocalIngest.write` … `verify` → `DiskStore.publish` (fsync, then the committer's
 rename and fsync of the directory) → `SqliteCatalog.hold`.

@@ -18,7 +18,7 @@ from typing import Any, Self
 from mirror.errors import BlobUnknown, DataInvalid, StoreFailed
 from mirror.oci.digest import Digest
 from mirror.store.committer import Committer
-from mirror.store.files import DEFAULT_RESERVE, Room, close_quietly, keep, refused, sync_directory
+from mirror.store.files import DEFAULT_RESERVE, Room, close_quietly, refused, sync_directory
 from mirror.store.protocols import BlobReader, Ingest
 from mirror.store.staging import LocalIngest, Staging
 
@@ -133,8 +133,8 @@ class DiskStore:
 
     @asynccontextmanager
     async def _open(self, digest: Digest, location: str, size: int) -> AsyncGenerator[BlobReader, None]:
-        opening = self._loop.run_in_executor(self._files, self._open_file, digest, location, size)
-        descriptor = await keep(opening, close_quietly)
+        # On the loop: it takes 10 µs, and a thread to do it 90 more. Sending, too, waits where the disk is slow.
+        descriptor = self._open_file(digest, location, size)
         reader = _FileReader(digest, size, descriptor, self._files)
         try:
             yield reader

@@ -186,7 +186,8 @@ class Link:
 
 @dataclass(frozen=True, slots=True)
 class Holding:
-    """What the catalog knows of one digest, seen from one repository."""
+    """What the catalog knows of one digest, seen from one repository, as a blob or as a manifest: a manifest's bytes
+    are not served as a blob because they are public as a manifest."""
 
     size: int
     location: str

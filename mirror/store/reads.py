@@ -22,9 +22,9 @@ REPOSITORY = "SELECT visibility, checked_at FROM repositories WHERE registry = ?
 HOLDING = """
     SELECT b.size, b.location,
            l.linked_at, l.anonymous_at, l.credentials_at, l.pushed_at,
-           EXISTS (SELECT 1 FROM links p WHERE p.blob = b.id AND p.anonymous_at IS NOT NULL),
+           EXISTS (SELECT 1 FROM links p WHERE p.blob = b.id AND p.is_manifest = ?4 AND p.anonymous_at IS NOT NULL),
            (SELECT group_concat(DISTINCT s.registry) FROM links o JOIN repositories s ON s.id = o.repository
-            WHERE o.blob = b.id AND (o.anonymous_at IS NOT NULL OR o.credentials_at IS NOT NULL))
+            WHERE o.blob = b.id AND o.is_manifest = ?4 AND (o.anonymous_at IS NOT NULL OR o.credentials_at IS NOT NULL))
     FROM blobs b
     LEFT JOIN repositories r ON r.registry = ?1 AND r.path = ?2
     LEFT JOIN links l ON l.repository = r.id AND l.blob = b.id AND l.is_manifest = ?4

@@ -173,7 +173,8 @@ class Authenticator:
 
     async def _is_good(self, request: TokenRequest) -> bool:
         try:
-            await self._tokens.get(request.without_scopes())
+            # Asked now: a token kept from before would vouch for a password that was changed since.
+            await self._tokens.get(request.without_scopes(), fresh=True)
         except (TokenRefused, UpstreamInvalid):
             return False
         return True

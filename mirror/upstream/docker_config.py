@@ -67,8 +67,15 @@ class DockerConfig:
         self._content = _Content()
         self._stamp: tuple[int, int, int] | None = None
         self._checked_at: float | None = None
+        self._complained = False
         self._asked: dict[str, tuple[float, Login | None]] = {}  # when, and what was said
         self._asking: dict[str, asyncio.Lock] = {}
+
+    @property
+    def due(self) -> bool:
+        """Whether it is time to look at the file again."""
+        now = self._clock.monotonic()
+        return self._file is not None and (self._checked_at is None or now - self._checked_at >= _CHECK_SECONDS)
 
     def mentions(self, host: str) -> bool:
         """Whether the file, as last read, says how to log in at `host`."""
@@ -84,10 +91,9 @@ class DockerConfig:
 
     async def load(self) -> None:
         """Read the file if it changed; looks at it every 2 s at most."""
-        now = self._clock.monotonic()
-        if self._file is None or (self._checked_at is not None and now - self._checked_at < _CHECK_SECONDS):
+        if self._file is None or not self.due:
             return
-        self._checked_at = now
+        self._checked_at = self._clock.monotonic()
         changed = await asyncio.to_thread(self._read, self._file)
         if changed is not None:
             self._stamp, self._content = changed
@@ -120,7 +126,9 @@ class DockerConfig:
         except FileNotFoundError:
             return None if self._stamp is None else ((0, 0, 0), _Content())
         except OSError as error:
-            log.warning("docker's configuration %s cannot be read: %s", file, error.strerror)
+            if not self._complained:
+                log.warning("docker's configuration %s cannot be read: %s", file, error.strerror)
+            self._complained = True
             return None
         try:
             return stamp, _parse(json.loads(data), file)

@@ -6,6 +6,7 @@ private section included: two buckets of one provider are strangers), or on a ho
 A password goes over plain http to loopback only, or where `insecure = true`.
 """
 
+import asyncio
 from functools import lru_cache
 
 from publicsuffixlist import PublicSuffixList
@@ -19,7 +20,13 @@ from mirror.upstream.translate import origin_of
 
 @lru_cache(maxsize=1)
 def _suffixes() -> PublicSuffixList:
-    return PublicSuffixList()  # 50 ms, so only once somebody needs it
+    return PublicSuffixList()  # 50 ms
+
+
+async def load_suffixes() -> None:
+    """Read the list off the loop, once."""
+    if not _suffixes.cache_info().currsize:
+        await asyncio.to_thread(_suffixes)
 
 
 class RealmPolicy:

@@ -85,8 +85,14 @@ class Registries:
         return self._find(registry).sources[anonymous]
 
     def has_credentials(self, registry: str) -> bool:
-        """Whether credentials are configured for it. Raises `NameUnknown`."""
-        return self._find(registry).credentials.configured
+        """Whether credentials are configured for it. Raises `NameUnknown`.
+
+        What `docker login` did meanwhile is known a moment later: the file is read in the background.
+        """
+        found = self._find(registry)
+        if self._docker_config.due:
+            self._tasks.background("docker's configuration", self._docker_config.load())
+        return found.credentials.configured
 
     def states(self) -> list[SourceState]:
         """One per source in use: the anonymous one always, the other where there are credentials."""

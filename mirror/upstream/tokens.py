@@ -18,7 +18,7 @@ from mirror.upstream.bodies import drain, read_capped
 from mirror.upstream.credentials import Credential
 from mirror.upstream.guard import Reach
 from mirror.upstream.limits import rest_seconds
-from mirror.upstream.realms import RealmPolicy
+from mirror.upstream.realms import RealmPolicy, load_suffixes
 from mirror.upstream.translate import origin_of
 from mirror.upstream.transport import Response, Transport
 
@@ -68,8 +68,8 @@ class Tokens:
         self._clock = clock
         self._kept: OrderedDict[TokenRequest, _Kept] = OrderedDict()
 
-    async def get(self, request: TokenRequest, *, stale: str | None = None) -> str:
-        """A token that is good for a while and is not `stale`.
+    async def get(self, request: TokenRequest, *, stale: str | None = None, fresh: bool = False) -> str:
+        """A token that is good for a while and is not `stale`; where `fresh`, one that is given out now.
 
         Raises `TokenRefused`, `UpstreamForbidden` where the credentials may not go there, `UpstreamLimited`,
         `UpstreamUnreachable` or `UpstreamInvalid`.
@@ -80,7 +80,7 @@ class Tokens:
             self._kept.popitem(last=False)
         async with kept.lock:
             now = self._clock.monotonic()
-            if kept.token is None or kept.token == stale or kept.good_until <= now:
+            if fresh or kept.token is None or kept.token == stale or kept.good_until <= now:
                 kept.token = None
                 kept.token, seconds = await self._fetch(request)
                 kept.good_until = now + seconds - min(seconds * _EARLY_SHARE, _EARLY_MOST)
@@ -97,6 +97,8 @@ class Tokens:
     async def _ask(self, request: TokenRequest) -> Response:
         """Send it, and follow redirects to where the same credentials may go."""
         url, reach = request.realm, request.reach
+        if request.credential is not None:
+            await load_suffixes()
         for _ in range(_HOPS):
             self._check(request, url)
             response = await self._send(request, url, reach)

@@ -16,6 +16,7 @@ import aiohttp
 from aiohttp.connector import Connection
 from yarl import URL
 
+from mirror import __version__
 from mirror.clock import Clock
 from mirror.config.model import RegistrySettings
 from mirror.errors import ConfigInvalid, UpstreamForbidden, UpstreamUnreachable
@@ -32,7 +33,7 @@ log = logging.getLogger(__name__)
 _HEADER_LIMIT = 1 << 16
 _CA_CHECK_SECONDS = 10.0
 _KEEP_ALIVE_SECONDS = 30.0
-_DEFAULT_HEADERS = {"User-Agent": "mirror", "Accept-Encoding": "identity"}
+_DEFAULT_HEADERS = {"User-Agent": f"mirror/{__version__}", "Accept-Encoding": "identity"}
 
 
 class Response(aiohttp.ClientResponse):

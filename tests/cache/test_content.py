@@ -17,7 +17,8 @@ from mirror.errors import (
 from mirror.oci.digest import Digest
 from mirror.oci.names import Repository
 from mirror.store.protocols import Proof, Visibility
-from tests.cache.support import CLIENT, Body, Gate, World, limited, read, settled, unreachable
+from tests.cache.scripted import Body, Gate, limited, unreachable
+from tests.cache.support import CLIENT, World, read, settled
 from tests.store.samples import ALPINE, NGINX, OWN, TOOL, image
 from tests.support.fake_registry.content import random_bytes
 

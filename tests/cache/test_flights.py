@@ -9,7 +9,8 @@ from mirror.cache.flight import Flight, State
 from mirror.errors import UpstreamGone, UpstreamUnreachable
 from mirror.oci.digest import Digest
 from mirror.oci.names import Repository
-from tests.cache.support import CLIENT, Body, Gate, World, read, settled
+from tests.cache.scripted import Body, Gate
+from tests.cache.support import CLIENT, World, read, settled
 from tests.store.samples import ALPINE, NGINX
 from tests.support.fake_registry.content import random_bytes
 

@@ -15,7 +15,8 @@ from mirror.oci.manifest import OCI_INDEX, Manifest
 from mirror.oci.names import Repository
 from mirror.store.protocols import Origin, Proof
 from mirror.upstream.protocols import Fetched
-from tests.cache.support import ScriptedSource, World, limited, unreachable
+from tests.cache.scripted import ScriptedSource, limited, unreachable
+from tests.cache.support import World
 from tests.store.samples import ALPINE, NGINX, image
 
 IMAGE = image("one")

@@ -21,7 +21,8 @@ from mirror.oci.manifest import Manifest
 from mirror.oci.names import Reference, Repository
 from mirror.store.protocols import Proof
 from mirror.upstream.protocols import Fetched
-from tests.cache.support import Gate, ScriptedSource, World, limited, unreachable
+from tests.cache.scripted import Gate, ScriptedSource, limited, unreachable
+from tests.cache.support import World
 from tests.store.samples import ALPINE, NGINX, OWN, TOOL, image, index
 
 IMAGE = image("one", "two")

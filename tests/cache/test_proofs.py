@@ -9,7 +9,8 @@ from mirror.errors import MirrorError, NameUnknown, Offline, UpstreamGone, Upstr
 from mirror.oci.names import Repository
 from mirror.store.protocols import Holding, Link, Proof, RepositoryFacts, Visibility
 from mirror.upstream.protocols import Source
-from tests.cache.support import World, gone, limited, unreachable
+from tests.cache.scripted import gone, limited, unreachable
+from tests.cache.support import World
 from tests.store.samples import ALPINE, NGINX, OWN
 
 DAY = 86400.0

@@ -7,7 +7,8 @@ import pytest
 from mirror.cache.readers import Through, skipping, through
 from mirror.errors import UpstreamDigestMismatch, UpstreamInvalid, UpstreamUnreachable
 from mirror.store.protocols import Hash
-from tests.cache.support import Body, World, read, released_before, unreachable
+from tests.cache.scripted import Body, unreachable
+from tests.cache.support import World, read, released_before
 from tests.store.samples import ALPINE
 from tests.support.fake_registry.content import random_bytes
 

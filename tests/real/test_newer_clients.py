@@ -168,7 +168,6 @@ async def test_a_digest_is_asked_for_as_a_blob_first(tmp_path: Path) -> None:
             await client.image("library/app", image)
 
 
-@pytest.mark.xfail(strict=True, reason="store: a public manifest's link makes its bytes a public blob")
 async def test_a_manifest_that_is_held_is_no_blob(tmp_path: Path) -> None:
     """Else containerd, which asks for a blob first, takes an image for a nameless stream of bytes."""
     async with FakeRegistry() as registry:

@@ -177,8 +177,8 @@ class Raw:
     def write(self, *requests: str, **sent: str) -> None:
         """Send requests, all in one piece. Underscores in header names stand for dashes."""
         named = {name.replace("_", "-"): value for name, value in sent.items()}
-        heads = [head(*request.split(" ", 1), named) for request in requests]
-        self._writer.write(b"".join(heads))
+        parts = [request.partition(" ") for request in requests]
+        self._writer.write(b"".join(head(method, target, named) for method, _, target in parts))
 
     def write_bytes(self, data: bytes) -> None:
         self._writer.write(data)
@@ -242,4 +242,3 @@ async def _answer(reader: asyncio.StreamReader, method: str) -> Answer:
         return Answer(int(status), headers, b"", closed)
     body = await reader.readexactly(int(headers["Content-Length"]))
     return Answer(int(status), headers, body, closed)
-

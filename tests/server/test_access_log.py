@@ -80,7 +80,9 @@ async def test_json(tmp_path: Path, executor: Counting) -> None:
 
 
 @pytest.mark.parametrize("as_json", [False, True])
-@pytest.mark.parametrize("path", ["/v2/\x1b[2J", "/\r\n2023 fake line", "/\u202eoppo", "/\udcff", "/\x00", "/" + "x" * 9999])
+@pytest.mark.parametrize(
+    "path", ["/v2/\x1b[2J", "/\r\n2023 fake line", "/\u202eoppo", "/\udcff", "/\x00", "/" + "x" * 9999]
+)
 async def test_hostile_paths_stay_one_plain_line(tmp_path: Path, executor: Counting, path: str, as_json: bool) -> None:
     log = AccessLog(tmp_path / "log", as_json=as_json, executor=executor)
     add(log, path)

@@ -1,5 +1,7 @@
 """Who is loopback: this machine, by a name of its own, and neither through a proxy nor from a page in a browser."""
 
+from collections.abc import Mapping
+
 import pytest
 from multidict import CIMultiDict, CIMultiDictProxy
 
@@ -11,15 +13,15 @@ from mirror.server.authentication import FOREIGN, Authentication, is_loopback
 NAMES = Names("docker.io", ["docker.io", "ghcr.io", "registry.corp:8443"])
 
 
-def role(host: str | None, *, local: bool = True, **more: str) -> Role:
-    headers = {} if host is None else {"Host": host}
-    headers |= {name.replace("_", "-"): value for name, value in more.items()}
+def role(host: str | None, more: Mapping[str, str] | None = None, *, local: bool = True) -> Role:
+    headers = {**({} if host is None else {"Host": host}), **(more or {})}
     return Authentication(NAMES.is_registry).role(CIMultiDictProxy(CIMultiDict(headers)), local=local)
 
 
 @pytest.mark.parametrize("host", [
     "127.0.0.1", "127.0.0.1:5000", "127.0.0.2:5000", "127.255.255.254:80", "[::1]", "[::1]:5000", "localhost",
-    "localhost:5000", "LOCALHOST:5000", "docker.io", "registry-1.docker.io", "ghcr.io:443", "GHCR.IO.", "registry.corp:8443",
+    "localhost:5000", "LOCALHOST:5000", "docker.io", "registry-1.docker.io", "ghcr.io:443", "GHCR.IO.",
+    "registry.corp:8443",
 ])  # fmt: skip
 def test_a_host_of_this_machine_or_a_registrys_own(host: str) -> None:
     assert role(host) is Role.LOOPBACK
@@ -29,8 +31,8 @@ def test_a_host_of_this_machine_or_a_registrys_own(host: str) -> None:
 @pytest.mark.parametrize("host", [
     None, "", "evil.example", "evil.example:5000", "mirror:5000", "192.168.0.7:5000", "0.0.0.0:5000", "[::]:5000",
     "10.0.0.1", "localhost.evil.example", "127.0.0.1.evil.example", "127.evil.example", "evil.example:127", "quay.io",
-    "registry.corp", "127.0.0.1:5000:5000", "127.0.0.1@evil.example", "evil.example#127.0.0.1", "128.0.0.1", "2130706433",
-    "0177.0.0.1", "127.1", "::1", "[::1", "localhost:", "[fe80::1]:5000", "[::ffff:10.0.0.1]",
+    "registry.corp", "127.0.0.1:5000:5000", "127.0.0.1@evil.example", "evil.example#127.0.0.1", "128.0.0.1",
+    "2130706433", "0177.0.0.1", "127.1", "::1", "[::1", "localhost:", "[fe80::1]:5000", "[::ffff:10.0.0.1]",
 ])  # fmt: skip
 def test_any_other_host_is_somebody_elses(host: str | None) -> None:
     """A page whose name was made to resolve to 127.0.0.1 (DNS rebinding) says its own name."""
@@ -40,9 +42,9 @@ def test_any_other_host_is_somebody_elses(host: str | None) -> None:
 @pytest.mark.parametrize("name", FOREIGN)
 @pytest.mark.parametrize("value", ["127.0.0.1", "", "null"])
 def test_signs_of_a_proxy_or_a_browser(name: str, value: str) -> None:
-    assert role("127.0.0.1:5000", **{name: value}) is Role.STRANGER
-    assert role("127.0.0.1:5000", **{name.lower(): value}) is Role.STRANGER
-    assert role("docker.io", **{name.upper(): value}) is Role.STRANGER
+    assert role("127.0.0.1:5000", {name: value}) is Role.STRANGER
+    assert role("127.0.0.1:5000", {name.lower(): value}) is Role.STRANGER
+    assert role("docker.io", {name.upper(): value}) is Role.STRANGER
 
 
 def test_the_signs_are_those_of_the_design() -> None:
@@ -52,7 +54,7 @@ def test_the_signs_are_those_of_the_design() -> None:
 
 
 def test_other_headers_change_nothing() -> None:
-    assert role("127.0.0.1", User_Agent="docker/29", Accept="*/*", Authorization="Basic x") is Role.LOOPBACK
+    assert role("127.0.0.1", {"User-Agent": "docker/29", "Accept": "*/*", "Authorization": "Basic x"}) is Role.LOOPBACK
 
 
 @pytest.mark.parametrize(("address", "loopback"), [

@@ -40,7 +40,7 @@ from tests.support.fake_registry import behaviours
 NAME = Name("docker.io", "library/alpine")
 BLOB, MANIFEST, TAGS = BlobRoute(NAME, Digest.of(b"")), ManifestRoute(NAME, "3"), TagsRoute(NAME)
 
-HUB = {"registry": "docker.io"}
+HUB: dict[str, Any] = {"registry": "docker.io"}
 NO_ANSWERS: list[UpstreamError] = [
     UpstreamUnreachable("no connection", **HUB),
     UpstreamLimited("429", **HUB, retry_after=59.2),
@@ -150,6 +150,6 @@ def test_a_mistake_of_ours_is_logged_whole_and_told_in_one_sentence(caplog: pyte
 async def test_the_setting(tmp_path: Path) -> None:
     async with wired(tmp_path / "d", on_upstream_failure="error") as wire:
         wire.content.hub.script("*", behaviours.limited("30"), times=None)
-        headers = {"Content-Type": "application/json", "Retry-After": ANY}
+        headers: dict[str, Any] = {"Content-Type": "application/json", "Retry-After": ANY}
         for request in ("GET /v2/library/alpine/manifests/3", "GET /v2/library/alpine/blobs/{small}"):
             await wire.check(Call(request, 503, headers, "UNAVAILABLE"))

@@ -152,7 +152,9 @@ async def test_a_body_is_never_taken_for_a_request(hot: Wire, at_once: list[Prep
         raw.write_bytes(known)
         await raw.answer()
         assert len(at_once) == 1
-        raw.write_bytes(head("POST", "/v2/library/alpine/blobs/uploads/", {"Host": "x", "Content-Length": str(len(known))}))
+        raw.write_bytes(
+            head("POST", "/v2/library/alpine/blobs/uploads/", {"Host": "x", "Content-Length": str(len(known))})
+        )
         await asyncio.sleep(0.01)
         raw.write_bytes(known)
         assert (await raw.answer("POST")).status == 405

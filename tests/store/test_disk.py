@@ -206,6 +206,28 @@ async def test_walk_passes_over_strangers_and_goes_on_in_pieces(
     )
 
 
+@pytest.mark.parametrize("later", [False, True])
+async def test_a_walk_that_fails_is_told(store: DiskStore, monkeypatch: pytest.MonkeyPatch, *, later: bool) -> None:
+    class Broken:
+        def __iter__(self) -> "Broken":
+            return self
+
+        def __next__(self) -> None:
+            raise OSError(BROKEN, "Input/output error")
+
+        def close(self) -> None:
+            pass
+
+    def scandir(path: object) -> Broken:
+        if later:
+            return Broken()
+        raise OSError(BROKEN, "Input/output error")
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    with pytest.raises(StoreFailed, match="could not be listed"):
+        await anext(store.walk())
+
+
 async def test_a_delete_that_fails_is_told(store: DiskStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     await store.put(HELLO, DIGEST)
     Disk(monkeypatch, tmp_path).fail("unlink", BROKEN)

@@ -33,7 +33,8 @@ async def readers(path: Path) -> AsyncIterator[Readers]:
 
 
 def plan(db: Connection, sql: str) -> list[str]:
-    parameters = [None] * max([sql.count("?"), *map(int, re.findall(r"\?(\d)", sql))])
+    numbered = [int(number) for number in re.findall(r"\?(\d)", sql)]
+    parameters = [None] * (max(numbered) if numbered else sql.count("?"))
     steps = [row[3] for row in db.execute(f"EXPLAIN QUERY PLAN {sql}", parameters)]
     return [step for step in steps if step != "SCAN CONSTANT ROW"]
 

@@ -1,9 +1,11 @@
 import asyncio
+import errno
 import os
 import random
 import stat
 import threading
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -13,9 +15,10 @@ from hypothesis import strategies as st
 from mirror.errors import DigestInvalid, NoRoom, StoreFailed
 from mirror.oci.digest import Digest
 from mirror.store.disk import DiskStore
+from mirror.store.files import Room
 from mirror.store.memory import MemoryBlobStore, MemoryCatalog
 from mirror.store.protocols import BlobStore, Ingest, Partial
-from mirror.store.staging import clean_staging
+from mirror.store.staging import Staging, clean_staging
 from tests.store.faults import BROKEN, FULL, Disk, open_files, small_disk, small_folder
 from tests.store.samples import digest_of
 from tests.store.suites import HELLO, ignore, read_descriptor, written
@@ -189,6 +192,22 @@ async def test_a_failed_write_comes_back_and_the_ingest_is_lost(
     assert await store.staged() == []
 
 
+async def test_nothing_is_written_after_a_gap(store: DiskStore, disk: Disk, tmp_path: Path) -> None:
+    told: list[int] = []
+    ingest = await store.begin(told.append)
+    held = threading.Event()
+    ingest._lane.post(lambda: (held.wait(5), None)[1])
+    disk.fail("pwrite", BROKEN, lambda path: disk.count("pwrite") == 1)  # once: then the disk is well again
+    for chunk in (b"lost", b"late", b"later"):
+        await ingest.write(chunk)
+    held.set()
+    with pytest.raises(StoreFailed):
+        await ingest.verify(Digest.of(b"latelater"))
+    assert told == []
+    assert (tmp_path / "ingest" / ingest.id).stat().st_size == 0
+    await ingest.abort()
+
+
 async def test_a_failed_ingest_is_not_kept_by_suspend(store: DiskStore, disk: Disk) -> None:
     ingest = await store.begin(ignore)
     disk.fail("pwrite", BROKEN)
@@ -266,6 +285,51 @@ async def test_without_a_reserve_the_disk_itself_says_no(tmp_path: Path, monkeyp
         assert await store.staged() == []
         assert store.active() == frozenset()
         await store.close()
+
+
+async def test_a_writer_that_waits_learns_of_a_failure(store: DiskStore, disk: Disk) -> None:
+    ingest = await store.begin(ignore)
+    held = threading.Event()
+    ingest._lane.post(lambda: (held.wait(5), None)[1])
+    disk.fail("pwrite", BROKEN)
+    async with asyncio.TaskGroup() as group:
+        for _ in range(4):
+            await ingest.write(b"x")
+        waiting = [group.create_task(failed(ingest)) for _ in range(3)]
+        await asyncio.sleep(0.01)
+        assert not any(task.done() for task in waiting)
+        held.set()
+    assert {type(task.result()) for task in waiting} == {StoreFailed}
+    assert ingest.offset == 4
+    await ingest.abort()
+
+
+async def test_staging_that_cannot_be_read_is_a_failure(
+    store: DiskStore, disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ingest = await written(await store.begin(ignore), HELLO)
+    disk.fail("open", errno.EMFILE)
+    with pytest.raises(StoreFailed, match="could not be opened"):
+        ingest.open_descriptor()
+    disk.fail("pread", BROKEN)
+    with pytest.raises(StoreFailed, match="could not be read"):
+        await ingest.verify(Digest.of(HELLO, "sha512"))
+    await ingest.abort()
+
+    def refuse(path: object) -> None:
+        raise OSError(BROKEN, "Input/output error")
+
+    monkeypatch.setattr(os, "listdir", refuse)
+    with pytest.raises(StoreFailed, match="could not be listed"):
+        await store.staged()
+
+
+def test_only_ids_are_paths(tmp_path: Path) -> None:
+    staging = Staging(tmp_path, ThreadPoolExecutor(1), Room(tmp_path, 0))
+    assert staging.path(staging.new_id()).startswith(f"{tmp_path}/")
+    for text in ("", "..", "../lock", "a" * 31, "A" * 32, "a" * 32 + "\n"):
+        with pytest.raises(ValueError, match="not an ingest's id"):
+            staging.path(text)
 
 
 # --- resuming ---------------------------------------------------------------------------------------------

@@ -157,6 +157,15 @@ async def test_refused_credentials_are_no_answer(hub: FakeRegistry, caplog: pyte
     no_secret_in(caplog.text)
 
 
+async def test_a_token_from_before_does_not_vouch_for_a_password(hub: FakeRegistry) -> None:
+    """A probe left a token for no repository. Fails if that one shows the credentials to be good, long after they
+    were withdrawn: what is private would count as gone, and be dropped."""
+    async with source(hub.url, anonymous=False) as upstream:
+        await upstream.probe()
+        hub.access.users[USER] = "another"
+        assert isinstance(await outcome(upstream), UpstreamCredentialsRefused)
+
+
 async def test_a_token_that_expires_is_renewed_once(hub: FakeRegistry, image: FakeImage) -> None:
     """In the middle of a pull, unseen. Fails if there is no second try, or more than one."""
     for status in (401, 403):
@@ -230,6 +239,55 @@ async def test_scopes_other_than_the_usual(hub: FakeRegistry) -> None:
         assert await outcome(upstream) is None
     (asked,) = hub.seen("GET /token")
     assert asked.query["scope"] == scopes.split()
+
+
+async def test_a_password_that_changed_meanwhile_is_tried_in_the_same_request(
+    hub: FakeRegistry, tmp_path: Path
+) -> None:
+    """As a helper's next token, or a password file written anew. Fails if a rotation is an outage for a minute."""
+    clock, file = Clock(), tmp_path / "password"
+    hub.access.private = ["team/*"]
+    file.write_text(PASSWORD)
+    async with source(hub.url, anonymous=False, username=USER, password_file=file, clock=clock) as upstream:
+        assert await outcome(upstream) is None
+        hub.access.users[USER] = "rotated"
+        hub.access.tokens.clear()
+        file.write_text("rotated")
+        assert await outcome(upstream) is None
+        hub.access.users[USER] = "again"
+        hub.access.tokens.clear()
+        file.write_text("wrong")
+        assert isinstance(await outcome(upstream), UpstreamCredentialsRefused)
+
+
+async def test_a_repository_refused_beforehand_is_asked_for_all_the_same(hub: FakeRegistry) -> None:
+    """The scope we guess is not the registry's word. Fails if a refused guess ends the matter."""
+    hub.access.denies, hub.access.private = True, ["team/secret"]
+    other = Reference(Repository(NAME, "team/secret"), "1", None)
+    hub.add_image("team/secret", "1", seed="secret")
+    async with source(hub.url) as upstream:
+        assert await outcome(upstream) is None
+        hub.script("GET /v2/team/secret/*", b.HONEST)
+        for _ in range(2):
+            assert isinstance(await outcome(upstream, other), UpstreamGone)
+        assert hub.count("GET /v2/team/secret/*") == 1  # the second time it is the registry's word
+        hub.access.private = []
+        assert await outcome(upstream, other) is None
+
+
+async def test_what_is_remembered_of_origins_is_bounded(
+    hub: FakeRegistry, image: FakeImage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mirror.upstream.auth._ORIGINS", 1)
+    monkeypatch.setattr("mirror.upstream.auth._PATHS", 1)
+    monkeypatch.setattr("mirror.upstream.tokens._KEPT", 1)
+    hub.add_image("team/other", "1")
+    async with FakeRegistry() as other, source(hub.url) as upstream:
+        other.content, other.access.scheme = hub.content, "bearer"
+        hub.locate = lambda request: f"{other.url}{request.target}"
+        for name in ("app", "other", "app"):
+            assert await outcome(upstream, Reference(Repository(NAME, f"team/{name}"), "1", None)) is None
+            assert await read(upstream, layer(image)[0]) == layer(image)[1]
 
 
 # --- basic ------------------------------------------------------------------------------------------------

@@ -133,3 +133,14 @@ async def test_an_expired_ecr_token_is_a_403_and_the_helper_is_asked_once_more(
             await upstream.manifest(TAG)
         assert calls.read_text() == "xxx"
         assert registry.count(f"GET /v2/{REPOSITORY.path}/*") == 2
+
+
+async def test_an_identity_token_is_no_password(registry: FakeRegistry, image: FakeImage, tmp_path: Path) -> None:
+    """Fails if a refresh token is shown as a password to whom asks for one."""
+    registry.access.scheme = "basic"
+    config = {"auths": {registry.url.removeprefix("http://"): {"identitytoken": PASSWORD}}}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    async with source(registry.url, anonymous=False, environment={"DOCKER_CONFIG": str(tmp_path)}) as upstream:
+        with pytest.raises(UpstreamCredentialsRefused, match="identity token"):
+            await upstream.manifest(TAG)
+    assert not any("Authorization" in request.headers for request in registry.requests)

@@ -38,6 +38,19 @@ async def test_tags_page_by_page(
     assert registry.count("GET */tags/list") == 4
 
 
+async def test_pages_of_a_registry_that_redirects_and_drops_the_query(
+    registry: FakeRegistry, image: FakeImage, upstream: RegistrySource
+) -> None:
+    """registry.k8s.io's way. Fails if `Link` is resolved against the URL that was asked first: page one for ever."""
+    async with FakeRegistry() as other:
+        other.content, other.page_size = registry.content, 3
+        expected = sorted(["1", *(f"v{n}" for n in range(10))])
+        registry.repository(REPOSITORY.path).tags = dict.fromkeys(expected, image.digest)
+        registry.script("*", b.redirect(f"{other.url}/v2/{REPOSITORY.path}/tags/list"), times=None)
+        assert await all_tags(upstream) == expected
+    assert registry.count() == 1
+
+
 async def test_tags_that_go_round_in_a_circle(
     registry: FakeRegistry, image: FakeImage, upstream: RegistrySource
 ) -> None:

@@ -7,7 +7,7 @@ from yarl import URL
 
 from mirror.config.model import RegistrySettings
 from mirror.errors import UpstreamForbidden
-from mirror.upstream.realms import RealmPolicy, related
+from mirror.upstream.realms import RealmPolicy, _suffixes, load_suffixes, related
 
 
 def policy(**values: Any) -> RealmPolicy:
@@ -47,6 +47,14 @@ def test_relatives(one: str, other: str) -> None:
 def test_strangers(one: str, other: str) -> None:
     """Fails without the public-suffix list, or without its private section."""
     assert not related(one, other)
+
+
+async def test_the_list_is_read_off_the_loop() -> None:
+    """Once; `related` then finds it there."""
+    _suffixes.cache_clear()
+    await load_suffixes()
+    assert related("registry-1.docker.io", "auth.docker.io")
+    assert _suffixes.cache_info().misses == 1
 
 
 def test_a_foreign_realm_needs_the_operators_word() -> None:

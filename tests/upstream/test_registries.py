@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import pytest
 
+from mirror.clock import Clock
 from mirror.errors import ConfigInvalid, NameUnknown, UpstreamLoop, UpstreamUnreachable
 from mirror.upstream.protocols import Source, Upstreams
 from tests.support.fake_registry import FakeProxy, FakeRegistry
@@ -49,6 +50,20 @@ async def test_who_has_credentials(tmp_path: Path) -> None:
         }  # fmt: skip
         assert len(made.states()) == 8
         no_secret_in(made.states(), made)
+
+
+async def test_a_later_docker_login_is_noticed(tmp_path: Path) -> None:
+    """Fails if it takes a restart."""
+    clock = Clock()
+    environment = {"DOCKER_CONFIG": str(tmp_path)}
+    async with upstreams(url="https://registry.test", environment=environment, clock=clock) as made:
+        assert not made.has_credentials(NAME)
+        (tmp_path / "config.json").write_text(json.dumps({"auths": {"registry.test": {"auth": "YTpi"}}}))
+        clock.shift += 5
+        async with asyncio.timeout(5):
+            while not made.has_credentials(NAME):
+                await asyncio.sleep(0.01)
+        assert len(made.states()) == 2
 
 
 @pytest.mark.parametrize("values", [{"proxy": "http://[bad"}, {"addresses": ("10.0.0.0/99",)}, {"url": "nonsense"}])

@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 
 from mirror.errors import UpstreamError, UpstreamForbidden, UpstreamInvalid, UpstreamLimited, UpstreamUnreachable
+from mirror.upstream.realms import _suffixes
 from tests.support.fake_registry import Authority, FakeRegistry
 from tests.support.fake_registry import behaviours as b
 from tests.support.fake_registry.content import FakeImage
-from tests.upstream.support import TAG, no_secret_in, source
+from tests.upstream.support import PASSWORD, TAG, USER, no_secret_in, source
 
 
 @pytest.fixture(autouse=True)
@@ -116,6 +117,15 @@ async def test_an_identity_token_is_changed_for_another(registry: FakeRegistry, 
     (asked,) = registry.seen("POST /token")
     assert b"grant_type=refresh_token" in asked.body
     assert "Authorization" not in asked.headers
+
+
+async def test_the_public_suffixes_are_there_before_they_are_needed(registry: FakeRegistry) -> None:
+    """Fails if the first login reads the list on the loop: 50 ms in which nobody is served."""
+    registry.access.users[USER] = PASSWORD
+    _suffixes.cache_clear()
+    async with source(registry.url, anonymous=False) as upstream:
+        await upstream.manifest(TAG)
+    assert _suffixes.cache_info().currsize == 1
 
 
 async def test_from_https_no_realm_over_http_is_asked(registry: FakeRegistry, tmp_path: Path) -> None:

@@ -1,6 +1,5 @@
 """Manifests on the wire: as stored, whatever the client accepts; hot, stale, gone."""
 
-import json
 import re
 
 import pytest
@@ -8,7 +7,7 @@ import pytest
 from mirror.server.http import Prepared
 from mirror.server.registry.manifests import PREPARED_LIMIT
 from tests.server.calls import ABSENT, ALWAYS, ANY, NOWHERE, OCI_INDEX, OCI_MANIFEST, Answer, Call, Wire
-from tests.support.fake_registry import behaviours
+from tests.support.fake_registry import Behaviour, behaviours
 
 TAG, DIGEST = "/v2/library/alpine/manifests/3", "/v2/library/alpine/manifests/{image}"
 STRANGER = {"X-Forwarded-For": "192.0.2.1"}
@@ -191,15 +190,19 @@ async def test_stale_with_a_warning(wire: Wire, method: str) -> None:
 
 @pytest.mark.parametrize(
     "behaviour",
-    [behaviours.status(503), behaviours.limited("30"), behaviours.reset(), behaviours.status(401), behaviours.status(404)],
+    [
+        behaviours.status(503),
+        behaviours.limited("30"),
+        behaviours.reset(),
+        behaviours.status(401),
+        behaviours.status(404),
+    ],
 )
-async def test_an_upstream_without_an_answer_is_a_404_that_says_why(
-    wire: Wire, behaviour: behaviours.Behaviour
-) -> None:
+async def test_an_upstream_without_an_answer_is_a_404_that_says_why(wire: Wire, behaviour: Behaviour) -> None:
     """Every client goes on to its next endpoint then; never a 429, which containerd resends without a pause."""
     wire.content.hub.script("*", behaviour, times=None)
-    for method in ("HEAD", "GET"):
-        answer = await wire.check(Call(f"{method} {TAG}", 404, ERROR))
+    await wire.check(Call(f"HEAD {TAG}", 404, ERROR))
+    answer = await wire.check(Call(f"GET {TAG}", 404, ERROR))
     assert answer.code == "MANIFEST_UNKNOWN"
     assert "docker.io" in answer.error["message"]
 
@@ -212,4 +215,3 @@ async def test_a_manifest_too_large_to_prepare_is_written_the_ordinary_way(wire:
     for cache in ("miss", "hit", "hit"):
         answer = await wire.ask("GET /v2/library/alpine/manifests/large")
         assert (answer.body, answer.headers["Mirror-Cache"]) == (image.manifest.raw, cache)
-    assert json.loads(answer.body)["annotations"] == annotations

@@ -77,6 +77,9 @@ async def test_the_fallback_tag(wire: Wire) -> None:
     tag = wire.content.image.digest.replace(":", "-")
     entry = {**wire.content.sbom.descriptor, "artifactType": SBOM}
     hub.add_manifest(
-        "library/alpine", {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [entry]}, tag=tag, media_type=OCI_INDEX
+        "library/alpine",
+        {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [entry]},
+        tag=tag,
+        media_type=OCI_INDEX,
     )
     assert await listed(wire) == {wire.content.sbom.digest: SBOM}

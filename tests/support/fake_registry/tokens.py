@@ -17,7 +17,6 @@ from multidict import CIMultiDict
 
 from tests.support.fake_registry.wire import Answer, Request
 
-
 _NUMBERS = itertools.count()
 
 

@@ -2,20 +2,14 @@ import pytest
 
 from mirror.errors import NoRoom
 from mirror.oci.digest import Digest
-from mirror.store.memory import MemoryBlobStore, MemoryCatalog
-from tests.store.suites import BlobStoreSuite, CatalogSuite, ignore
+from mirror.store.memory import MemoryBlobStore
+from tests.store.suites import BlobStoreSuite, ignore
 
 
 class TestMemoryBlobStore(BlobStoreSuite):
     @pytest.fixture
     def store(self) -> MemoryBlobStore:
         return MemoryBlobStore()
-
-
-class TestMemoryCatalog(CatalogSuite):
-    @pytest.fixture
-    def catalog(self) -> MemoryCatalog:
-        return MemoryCatalog()
 
 
 async def test_a_full_store_takes_no_more_and_recovers() -> None:
