@@ -8,6 +8,7 @@ import statistics
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 
 from benchmarks.load import together
 from benchmarks.measure import spending, wait_for
@@ -51,7 +52,7 @@ def _measured(rounds: int, readers: int) -> dict[str, list[_Pull]]:
             _PEER: lambda: Distribution(upstream),
         }
         return interleaved(
-            rounds, {name: lambda make=make: _pull(make, upstream, blob, readers) for name, make in makers.items()}
+            rounds, {name: partial(_pull, make, upstream, blob, readers) for name, make in makers.items()}
         )
 
 

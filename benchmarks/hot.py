@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from functools import partial
 
 from benchmarks.load import one_after_another
 from benchmarks.measure import spending
@@ -25,7 +26,7 @@ def _run(quick: bool) -> Iterator[Row]:
             stack.callback(peer.close)
             peer.start()
             one_after_another(peer.server, peer.blob_path(blob), 3)
-            contenders[peer.name] = lambda peer=peer: _cpu(peer, blob, requests)
+            contenders[peer.name] = partial(_cpu, peer, blob, requests)
         figures = interleaved(rounds, contenders)
     yield from compared("hot 64 MiB blob, CPU a request", figures, _LIMITS, milliseconds)
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from functools import partial
 
 from benchmarks.load import hammer, one_after_another
 from benchmarks.measure import spending
@@ -29,7 +30,7 @@ def _run(quick: bool) -> Iterator[Row]:
             contenders: dict[str, Callable[[], float]] = {}
             for peer in peers:
                 one_after_another(peer.server, path, 100)
-                contenders[peer.name] = lambda peer=peer, path=path: _cpu(peer, path, seconds)
+                contenders[peer.name] = partial(_cpu, peer, path, seconds)
             figures = interleaved(rounds, contenders)
             limit = 0.2 if words == "tag" else None
             limits = {"drayage": 1.0, "docker-registry": limit, "docker-registry proxy": limit}

@@ -16,7 +16,7 @@ from benchmarks.upstream import REPOSITORY, Blob, Upstream
 from tests.support.mirror import MirrorProcess
 from tests.support.netns import Namespace
 from tests.support.packages import program
-from tests.support.processes import Daemon, answers_http, answers_tcp, environment, free_port, scratch_folder
+from tests.support.processes import Daemon, answers_tcp, environment, free_port, scratch_folder
 from tests.support.registry import DockerRegistry
 
 DRAYAGE = "0.2.9"

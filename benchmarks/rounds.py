@@ -33,9 +33,7 @@ class Row:
         digits = 0 if self.unit != "×" else 3 if self.result < 0.1 or 1 <= self.result < 1.1 else 2
         limit = "" if self.limit is None else f"{self.limit:g} {self.unit}"
         result = f"{self.result:.{digits}f} {self.unit}"
-        return _COLUMNS.format(
-            self.measure, self.ours, self.peer, self.theirs, result, limit, verdict
-        ).rstrip()
+        return _COLUMNS.format(self.measure, self.ours, self.peer, self.theirs, result, limit, verdict).rstrip()
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +57,10 @@ def interleaved(count: int, contenders: Mapping[str, Callable[[], T]]) -> dict[s
 
 
 def compared(
-    measure: str, figures: Mapping[str, Sequence[float]], limits: Mapping[str, float | None], show: Callable[[float], str]
+    measure: str,
+    figures: Mapping[str, Sequence[float]],
+    limits: Mapping[str, float | None],
+    show: Callable[[float], str],
 ) -> Iterator[Row]:
     """A row for each peer of `limits`: the ratio of the medians. Ours stands under "mirror"."""
     ours = statistics.median(figures["mirror"])

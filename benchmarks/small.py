@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from functools import partial
 
 from benchmarks.load import shared_out
 from benchmarks.measure import spending, wait_for
@@ -33,7 +34,7 @@ def _cpu(peer: Peer, blobs: list[Blob]) -> float:
         with spending(peer.pid) as spent:
             shared_out(peer.server, [peer.blob_path(blob) for blob in blobs], _READERS)
             for blob in blobs:
-                wait_for(lambda blob=blob: peer.holds(blob))
+                wait_for(partial(peer.holds, blob))
     return spent.cpu / len(blobs)
 
 

@@ -113,6 +113,11 @@ class Flight:
         return self.state in (State.OPENING, State.FLYING, State.VERIFIED)
 
     @property
+    def downloading(self) -> bool:
+        """Whether it still wants bytes from upstream. One that is verified only waits for the disk."""
+        return self.state in (State.OPENING, State.FLYING)
+
+    @property
     def landed(self) -> bool:
         """Whether it is stored and linked, as far as the disk took it."""
         return self.state is State.LANDED
@@ -177,7 +182,7 @@ class Flight:
             if not self.readers:
                 if self.unstored:
                     await self._drop_staging()
-                elif self.joinable:
+                elif self.downloading:
                     self._owner.unattended(self)
 
     # --- the flight ----------------------------------------------------------------------------------------

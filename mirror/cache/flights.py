@@ -71,7 +71,7 @@ class Flights:
         reached: dict[Flight, int] = {}
         while True:
             await asyncio.sleep(WATCH_EVERY)
-            now = {flight: flight.available for flight in self._flights.values() if not flight.readers}
+            now = {flight: flight.available for flight in self._flights.values() if _unattended(flight)}
             for flight, available in now.items():
                 if flight in reached and available - reached[flight] < LEAST_RATE * WATCH_EVERY:
                     flight.stop("nobody waits for it and it makes no way")
@@ -106,7 +106,12 @@ class Flights:
 
     def unattended(self, flight: Flight) -> None:
         """Its last reader left. It goes on, unless its client has left too much behind already."""
-        left = [each for each in self._flights.values() if not each.readers and each.client == flight.client]
+        left = [each for each in self._flights.values() if _unattended(each) and each.client == flight.client]
         missing = sum((each.size or 0) - each.available for each in left)
         if len(left) > UNATTENDED or missing > UNATTENDED_BYTES:
             flight.stop("its client left too many downloads behind")
+
+
+def _unattended(flight: Flight) -> bool:
+    """Whether it downloads what nobody waits for."""
+    return flight.downloading and not flight.readers

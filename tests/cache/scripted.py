@@ -166,7 +166,7 @@ class ScriptedSource:
         start = 0 if body.ignores_range else offset
         size = len(data) if body.size == -1 else body.size
         claimed = start if body.begins_at is None else body.begins_at
-        yield ScriptedDownload(size, claimed, _chunks(data[start:end], body.steps))
+        yield ScriptedDownload(size, claimed, _chunks(data if body.ignores_range else data[start:end], body.steps))
 
     async def size(self, repository: Repository, digest: Digest) -> int | None:
         await self._begin("size", repository, digest.short)

@@ -48,10 +48,11 @@ async def test_many_clients_share_what_is_there(tmp_path: Path) -> None:
         descriptors = len(os.listdir("/proc/self/fd"))
 
         async def pull(connection: Client) -> bool:
+            bodies = []
             for path in paths:
                 await connection.ask(path)
-                body = await connection.rest()
-            return body == layer
+                bodies.append(await connection.rest())
+            return bodies[-1] == layer
 
         assert all(await asyncio.gather(*map(pull, connections)))
         assert registry.count("GET */blobs/*") == 1
@@ -265,4 +266,3 @@ async def test_a_stranger_cannot_hold_a_flight_for_another_repository(tmp_path: 
             gate.release()
             assert (await wrong).status == 404
             assert (await right).body == layer
-

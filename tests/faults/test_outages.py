@@ -222,7 +222,10 @@ async def test_it_starts_with_every_upstream_dead_and_serves_what_it_holds(tmp_p
         await mirror.get("/v2/library/x/manifests/1")
         await mirror.get(f"/v2/library/x/blobs/{image.layers[0][0]}")
         await mirror.idle()
-    registries = {HUB: registry.url, "nowhere.example": {"url": "https://nowhere.invalid"}}
+    registries: dict[str, dict[str, object] | str] = {
+        HUB: registry.url,
+        "nowhere.example": {"url": "https://nowhere.invalid"},
+    }
     async with mirror_in_process(tmp_path / "data", registries) as mirror:
         later(mirror, DAY)
         await mirror.app.announce()

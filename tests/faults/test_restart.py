@@ -180,9 +180,7 @@ def _staged_bytes(data: Path) -> int:
     return sum((data / "ingest" / name).stat().st_size for name in staged(data))
 
 
-async def test_a_partial_is_continued_by_its_own_source_only(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_partial_is_continued_by_its_own_source_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Breaks if staging is keyed by digest alone (design.md §4): a hostile registry would finish somebody's
     half-downloaded private blob, and earn a link to it; or spoil it."""
     monkeypatch.setattr("mirror.application.DRAIN_SECONDS", 0.1)
@@ -190,7 +188,10 @@ async def test_a_partial_is_continued_by_its_own_source_only(
         layer = random_bytes("source", SIZE)
         digest = good.add_blob("library/x", layer)
         evil.add_blob("x/x", layer[:-1] + b"!", digest=digest)
-        registries = {HUB: {"url": good.url, "idle_timeout": "0.2s"}, "evil.example": evil.url}
+        registries: dict[str, dict[str, object] | str] = {
+            HUB: {"url": good.url, "idle_timeout": "0.2s"},
+            "evil.example": evil.url,
+        }
         gate = Gate()
         async with mirror_in_process(tmp_path / "data", registries) as mirror:
             good.script("GET */blobs/*", hang_after(SIZE // 2, gate))

@@ -198,9 +198,7 @@ async def test_a_slow_answer_does_not_overwrite_a_newer_one(tmp_path: Path) -> N
             later(mirror, 61)
             gate = Gate()
             registry.script("HEAD */manifests/1", lambda request, answer: hang(gate)(request, answer))
-            slow = begin(
-                mirror.get("/v2/library/x/manifests/1", Host=FOREIGN_HOST)
-            )
+            slow = begin(mirror.get("/v2/library/x/manifests/1", Host=FOREIGN_HOST))
             await until(gate.reached.is_set)  # it has the second's digest in hand
             third = registry.add_image("library/x", "1", seed="third")
             assert (await mirror.get("/v2/library/x/manifests/1")).body == third.manifest.raw

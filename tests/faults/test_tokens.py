@@ -4,6 +4,7 @@ import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,7 +19,7 @@ ME = {"username": "me", "password": "secret"}
 
 @asynccontextmanager
 async def guarded(
-    tmp_path: Path, section: Mapping[str, object] | None = None, **more: object
+    tmp_path: Path, section: Mapping[str, object] | None = None, **more: Any
 ) -> AsyncIterator[tuple[FakeRegistry, Running]]:
     """A docker.io with a token service, where `library/secret` is private, and a mirror with credentials."""
     async with FakeRegistry() as registry:

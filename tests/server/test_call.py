@@ -51,5 +51,9 @@ def test_a_warning_is_our_own_ascii_and_short(text: str) -> None:
     assert re.fullmatch(r'299 - "[ !#-\[\]-~]*"', header)
 
 
+def test_a_long_warning_is_cut() -> None:
+    assert warning("x" * 1000) == f'299 - "{"x" * 180}"'
+
+
 def test_a_warning_says_what_it_is_told() -> None:
     assert warning('a "quoted" café\r\nX: y') == "299 - \"a 'quoted' caf'''X: y\""
