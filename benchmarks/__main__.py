@@ -7,6 +7,7 @@ import time
 from benchmarks import cold, docker, hot, manifests, memory, small
 from benchmarks.rounds import HEADER, Measure
 from tests.support.packages import BENCHMARK_PROGRAMS, PROGRAMS, missing
+from tests.support.processes import remove_scratch
 
 MEASURES: tuple[Measure, ...] = (
     hot.MEASURE,
@@ -48,6 +49,7 @@ def _measure(measures: list[Measure], quick: bool) -> int:
         for row in measure.run(quick):
             print(row, flush=True)
             missed += row.missed
+        remove_scratch()  # nothing runs any more
     print(f"\n{missed or 'no'} target{'s' * (missed != 1)} missed; took {time.monotonic() - began:.0f} s")
     return 0
 

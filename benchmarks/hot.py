@@ -5,7 +5,7 @@ from contextlib import ExitStack
 from functools import partial
 
 from benchmarks.load import one_after_another
-from benchmarks.measure import spending
+from benchmarks.measure import spending, wait_for
 from benchmarks.peers import Distribution, Mirror, Peer, StaticFiles
 from benchmarks.rounds import Measure, Row, compared, interleaved, milliseconds
 from benchmarks.upstream import MIB, Blob, Upstream
@@ -26,6 +26,7 @@ def _run(quick: bool) -> Iterator[Row]:
             stack.callback(peer.close)
             peer.start()
             one_after_another(peer.server, peer.blob_path(blob), 3)
+            wait_for(partial(peer.holds, blob))
             contenders[peer.name] = partial(_cpu, peer, blob, requests)
         figures = interleaved(rounds, contenders)
     yield from compared("hot 64 MiB blob, CPU a request", figures, _LIMITS, milliseconds)

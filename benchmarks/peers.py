@@ -5,7 +5,6 @@ write one, since ours is on too.
 """
 
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -39,7 +38,7 @@ class Peer(Protocol):
 
     def start(self) -> None: ...
     def close(self) -> None:
-        """Stop, and remove its files."""
+        """Stop. Its files stay until the measure is over: ext4 is slow at making files just after many were removed."""
 
 
 def manifest_path(reference: str) -> str:
@@ -86,7 +85,6 @@ class Mirror:
 
     def close(self) -> None:
         self.process.stop()
-        shutil.rmtree(self._folder, ignore_errors=True)
 
 
 class Distribution:
@@ -128,7 +126,6 @@ class Distribution:
 
     def close(self) -> None:
         self._registry.stop()
-        shutil.rmtree(self._registry.folder, ignore_errors=True)
 
     @property
     def _folder(self) -> Path:
@@ -175,7 +172,6 @@ class Drayage:
 
     def close(self) -> None:
         self._daemon.stop()
-        shutil.rmtree(self._folder, ignore_errors=True)
 
 
 class StaticFiles:
@@ -224,7 +220,6 @@ class StaticFiles:
 
     def close(self) -> None:
         self._daemon.stop()
-        shutil.rmtree(self._folder, ignore_errors=True)
 
 
 def _write(file: Path, text: str) -> None:

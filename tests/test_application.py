@@ -22,6 +22,7 @@ from mirror.errors import ConfigInvalid, DataBusy, MirrorError, StoreFailed
 from mirror.oci.digest import Digest
 from mirror.store.disk import DiskStore
 from mirror.store.sqlite import SqliteCatalog
+from tests.cache.support import StillClock
 from tests.support.fake_registry import FakeRegistry, Gate, behaviours
 from tests.support.mirror import MirrorProcess, Running, mirror_in_process, settings_for
 from tests.support.processes import NotReadyError, answers_tcp, wait_until
@@ -132,7 +133,8 @@ def test_what_lies_on_disk_is_nobody_elses(tmp_path: Path) -> None:
         image = hub.add_image("library/alpine", "3", layers=[1000, 400_000])
         umask = os.umask(0o000)  # whatever the one who starts it has
         try:
-            mirror = MirrorProcess(tmp_path / "m", {"docker.io": hub.url}).start()
+            arguments = ("--access-log", str(tmp_path / "access.log"))
+            mirror = MirrorProcess(tmp_path / "m", {"docker.io": hub.url}, arguments=arguments).start()
         finally:
             os.umask(umask)
         try:
@@ -149,6 +151,7 @@ def test_what_lies_on_disk_is_nobody_elses(tmp_path: Path) -> None:
         finally:
             mirror.stop()
     assert found[mirror.data] == 0o700
+    assert stat.S_IMODE((tmp_path / "access.log").stat().st_mode) == 0o600  # what is made without saying so, too
     assert len(found) > 8
     assert {path.name: oct(mode) for path, mode in found.items() if mode & 0o077} == {}
 
@@ -227,6 +230,17 @@ def test_a_second_sigterm_ends_it_at_once(tmp_path: Path) -> None:
             gate.release()
             mirror.stop()
         assert "stopped at once" in mirror.log
+
+
+def test_requests_and_downloads_share_the_time_of_an_ending() -> None:
+    clock = StillClock()
+    ending = application._Ending(clock)
+    clock.advance(1000)  # however long it ran: the time begins with the first question
+    assert ending.left() == DRAIN_SECONDS
+    clock.advance(4)
+    assert ending.left() == DRAIN_SECONDS - 4
+    clock.advance(100)
+    assert ending.left() == 0
 
 
 # --- starting ---------------------------------------------------------------------------------------------

@@ -55,9 +55,9 @@ class Flights:
             else:
                 self.shared += 1
                 if repository not in flight.proven and not await self._prove(flight, repository):
-                    if flight.landed:
+                    if flight.landed and await self._link(flight, repository):
                         return None
-                    continue
+                    continue  # it failed, or the disk did not take it
             try:
                 await flight.start()
             except UpstreamGone:
@@ -78,15 +78,16 @@ class Flights:
             reached = now
 
     async def _prove(self, flight: Flight, repository: Repository) -> bool:
-        """Ask the flight's own source about another repository; False if it ended meanwhile (linked, if it landed)."""
+        """Ask the flight's own source about another repository; False if it ended meanwhile."""
         await flight.source.size(repository, flight.digest)
         if flight.joinable:
             if repository not in flight.proven:
                 flight.proven.append(repository)
             return True
-        if flight.landed:
-            await self._catalog.link(repository, flight.digest, flight.proof, self._clock.wall(), is_manifest=False)
         return False
+
+    async def _link(self, flight: Flight, repository: Repository) -> bool:
+        return await self._catalog.link(repository, flight.digest, flight.proof, self._clock.wall(), is_manifest=False)
 
     def _launch(self, digest: Digest, source: Source, repository: Repository, client: str) -> Flight:
         flight = Flight(

@@ -113,10 +113,11 @@ class PullLog:
         if pull.reference:
             name += ("@" if ":" in pull.reference else ":") + pull.reference
         seconds = pull.last - pull.began
+        cache = Cache.HIT if pull.cache is Cache.REVALIDATED else pull.cache  # nothing had to be fetched
         log.info(
             "%s  %s  %d blobs, %s served, %s from upstream, %.1f s, to %s",
             name,
-            pull.cache,
+            cache,
             pull.blobs,
             human(pull.served),
             human(pull.fetched),
@@ -125,7 +126,7 @@ class PullLog:
             extra={
                 "fields": {
                     "image": name,
-                    "cache": str(pull.cache),
+                    "cache": str(cache),
                     "blobs": pull.blobs,
                     "served_bytes": pull.served,
                     "fetched_bytes": pull.fetched,

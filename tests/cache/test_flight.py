@@ -199,6 +199,31 @@ async def test_a_size_that_changes_cannot_come_right(world: World) -> None:
     assert len(opens(world)) == 3
 
 
+async def test_fewer_bytes_than_were_announced_are_kept_where_the_digest_is_right(world: World) -> None:
+    """Its readers were promised more, so their connections are cut; whoever asks next gets what there is."""
+    digest = world.hub.add(ALPINE, BIG)
+    gate = Gate()
+    world.hub.anonymous.bodies.append(Body([gate], size=len(BIG) + 1000))
+    flight = await launch(world, digest)
+    async with flight.follow(ALPINE) as reader:
+        gate.release()
+        with pytest.raises(UpstreamInvalid):
+            await read(reader, 0, len(BIG) + 1000)
+    await world.idle()
+    holding = await world.catalog.holding(ALPINE, digest, is_manifest=False)
+    assert holding is not None
+    assert holding.size == len(BIG)
+
+
+async def test_nonsense_is_listened_to_five_times(world: World) -> None:
+    world.hub.anonymous.bodies.append(Body([300_000], size=len(BIG), data=BIG[:300_000]))
+    world.hub.anonymous.bodies += [Body(size=1)] * 9
+    flight = await launch(world, world.hub.add(ALPINE, BIG))
+    with pytest.raises(UpstreamInvalid):
+        await whole(flight)
+    assert len(opens(world)) == flight_module.INVALID
+
+
 async def test_patience_ends_without_progress_and_begins_anew_with_it(world: World) -> None:
     digest = world.hub.add(ALPINE, BIG)
     bodies = world.hub.anonymous.bodies

@@ -92,6 +92,31 @@ async def test_staging_that_upstream_cannot_go_on_from_does_not_stand_in_the_way
     await nothing_staged(world)
 
 
+@pytest.mark.parametrize("method", ["begin_partial", "end_partial"])
+async def test_records_of_staging_are_no_condition_of_a_download(
+    world: World, method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refuse(*_: object) -> None:
+        raise StoreFailed("no")
+
+    monkeypatch.setattr(world.catalog, method, refuse)
+    digest = world.hub.add(ALPINE, BIG)
+    assert await whole(await launch(world, digest)) == BIG
+    await world.idle()
+    assert await world.catalog.holding(ALPINE, digest, is_manifest=False) is not None
+
+
+async def test_staging_that_cannot_be_opened_is_begun_anew(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def refuse(*_: object, **__: object) -> None:
+        raise StoreFailed("EIO")
+
+    digest = world.hub.add(ALPINE, BIG)
+    await suspended(world, digest, BIG[:400_000])
+    monkeypatch.setattr(world.store, "resume", refuse)
+    assert await whole(await launch(world, digest)) == BIG
+    assert opens(world) == ["0-"]
+
+
 # --- the disk ---------------------------------------------------------------------------------------------
 
 

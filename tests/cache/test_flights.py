@@ -1,14 +1,16 @@
 """Who may join which flight, and what becomes of flights that nobody waits for."""
 
 import asyncio
+from contextlib import suppress
 
 import pytest
 
 from mirror.cache import flights as flights_module
 from mirror.cache.flight import Flight, State
-from mirror.errors import UpstreamGone, UpstreamUnreachable
+from mirror.errors import StoreFailed, UpstreamDigestMismatch, UpstreamGone, UpstreamUnreachable
 from mirror.oci.digest import Digest
 from mirror.oci.names import Repository
+from mirror.store.protocols import Proof
 from tests.cache.scripted import Body, Gate
 from tests.cache.support import CLIENT, World, read, settled
 from tests.store.samples import ALPINE, NGINX
@@ -148,6 +150,66 @@ async def test_the_disk_was_full_while_the_right_was_asked_for(world: World) -> 
     assert again is not None
     async with again.follow(NGINX) as reader:
         assert await read(reader, 0, len(BIG)) == BIG
+
+
+async def test_it_was_not_kept_while_the_right_was_asked_for(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def refuse(*_: object) -> str:
+        raise StoreFailed("fsync failed")
+
+    monkeypatch.setattr(world.store, "publish", refuse)
+    flight, gate = await flying(world)
+    size, joining = await proving(world, flight)
+    gate.release()
+    await settled(lambda: flight.state is State.LANDED)
+    size.release()
+    again = await joining
+    assert again is not None
+    assert again is not flight
+    await world.idle()
+
+
+async def test_a_failed_flight_links_nobody_to_bytes_that_others_supplied(world: World) -> None:
+    """A hostile registry says yes to every HEAD, and cannot deliver: that opens nobody's private blob."""
+    digest = Digest.of(BIG)
+    location = await world.store.put(BIG, digest)
+    await world.catalog.hold(digest, len(BIG), location, [(ALPINE, Proof.CREDENTIALS)], 1.0)
+    evil, second = Repository("ghcr.io", "evil/one"), Repository("ghcr.io", "evil/two")
+    for repository in (evil, second):
+        world.other.blobs[repository, digest] = BIG[:-1] + b"?"
+    gate, size = Gate(), Gate()
+    world.other.anonymous.bodies.append(Body([gate]))
+    world.other.anonymous.script("size", size)
+    flight = await world.flights.join(digest, world.other.anonymous, evil, CLIENT)
+    assert flight is not None
+    joining = world.tasks.spawn("join", world.flights.join(digest, world.other.anonymous, second, CLIENT))
+    await size.reached.wait()
+    gate.release()
+    await settled(lambda: flight.state is State.FAILED)
+    size.release()
+    with suppress(UpstreamDigestMismatch):
+        await joining
+    await world.idle()
+    for repository in (evil, second):
+        holding = await world.catalog.holding(repository, digest, is_manifest=False)
+        assert holding is not None
+        assert (holding.link, holding.public) == (None, False)
+
+
+async def test_a_refusal_of_another_repository_is_not_his(world: World) -> None:
+    """Whoever asks under a wrong name first stops nobody who asks under the right one."""
+    digest = world.hub.add(NGINX, BIG)  # ALPINE does not have it
+    gate = Gate()
+    world.hub.anonymous.script("open", gate)
+    wrong = world.tasks.spawn("wrong", world.flights.join(digest, world.hub.anonymous, ALPINE, CLIENT))
+    await gate.reached.wait()
+    right = world.tasks.spawn("right", world.flights.join(digest, world.hub.anonymous, NGINX, CLIENT))
+    await settled(lambda: world.hub.anonymous.count("size") == 1)
+    gate.release()
+    with pytest.raises(UpstreamGone):
+        await wrong
+    flight = await right
+    assert flight is not None
+    assert flight.proven == [NGINX]
 
 
 async def test_a_stopped_flight_is_no_answer_about_the_content(world: World) -> None:

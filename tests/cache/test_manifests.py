@@ -265,6 +265,27 @@ async def test_a_public_manifest_is_fetched_on_the_credentials_limit(private_wor
     assert (await by_digest(world, who=STRANGER)).cache is Cache.HIT
 
 
+async def test_a_head_that_does_not_tell_proves_nothing(private_world: World) -> None:
+    """Then the answer without credentials is the proof, and is paid for without them."""
+    world = private_world
+    world.hub.push(ALPINE, IMAGE)
+    world.hub.anonymous.tells = False
+    assert (await by_digest(world, who=STRANGER)).cache is Cache.MISS
+    assert (asked(world.hub.anonymous), asked(world.hub.credentialed)) == (["head", "manifest"], [])
+
+
+async def test_a_proof_that_cannot_be_written_down(private_world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = private_world
+
+    async def refuse(*_: object, **__: object) -> bool:
+        raise StoreFailed("no")
+
+    monkeypatch.setattr(world.catalog, "link", refuse)
+    await hold(world, ALPINE, Proof.CREDENTIALS)
+    world.hub.push(NGINX, IMAGE)
+    assert (await by_digest(world, NGINX, STRANGER)).kept.manifest == IMAGE
+
+
 async def test_or_on_nobodys_where_they_are_refused(private_world: World) -> None:
     world = private_world
     world.hub.push(ALPINE, IMAGE)

@@ -100,6 +100,15 @@ def test_a_single_entry_may_be_heavier_than_everything(puts: list[tuple[str, int
         assert recent.get(key) == weight  # what was just put is always there
 
 
+def test_what_was_read_lately_stays() -> None:
+    recent: Recent[str, str] = Recent(2)
+    recent.put("a", "a")
+    recent.put("b", "b")
+    assert recent.get("a") == "a"
+    recent.put("c", "c")
+    assert [recent.get(key) for key in "abc"] == ["a", None, "c"]
+
+
 def test_without_weights_entries_are_counted() -> None:
     recent: Recent[str, str] = Recent(2)
     for key in "abc":

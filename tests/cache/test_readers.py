@@ -41,6 +41,13 @@ async def test_more_than_was_asked_for_is_cut_off(world: World) -> None:
         assert await read(reader, 100, 200) == DATA[100:200]
 
 
+async def test_and_is_not_hashed(world: World) -> None:
+    world.hub.anonymous.bodies.append(Body([250_000], data=DATA + b"and more", size=300_000, ignores_range=True))
+    reader = reader_of(world, 0, 300_000, world.hub.add(ALPINE, DATA).hasher())
+    assert await read(reader, 0, 300_000) == DATA
+    await reader.close()
+
+
 async def test_it_is_read_in_order_only(world: World) -> None:
     reader = reader_of(world, 100, 200)
     await reader.ready(100, 200)

@@ -172,6 +172,22 @@ async def test_what_is_gone_and_public_is_kept_and_said_to_be_only_here(world: W
     assert await world.catalog.only_here(9) == []
 
 
+async def test_a_note_that_cannot_be_written_down(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def refuse(*_: object) -> None:
+        raise StoreFailed("no")
+
+    monkeypatch.setattr(world.catalog, "tag_gone", refuse)
+    monkeypatch.setattr(world.catalog, "missed", refuse)
+    world.hub.push(ALPINE, ONE, "3")
+    await by_tag(world)
+    world.hub.tags.clear()
+    world.clock.advance(TTL)
+    assert await seen(world) == (ONE, Cache.STALE)
+    world.hub.anonymous.down(unreachable())
+    with pytest.raises(UpstreamUnreachable):
+        await by_tag(world, tag="4")
+
+
 async def test_follow_drops_what_is_gone() -> None:
     world = World(policy=Policy(keep_gone=False))
     world.hub.push(ALPINE, ONE, "3")
