@@ -10,7 +10,7 @@ MAKEFLAGS += --no-print-directory
 BIN := .venv/bin
 RUNS := .venv/.runs
 TESTS := .venv/.tests
-SETTINGS := pyproject.toml constraints.txt tools/venv
+SETTINGS := pyproject.toml constraints.txt .ci/venv
 
 LISTEN ?=
 DATA ?=
@@ -61,11 +61,11 @@ coverage:
 	@$(BIN)/coverage report --show-missing --skip-covered
 
 $(RUNS): $(SETTINGS)
-	@tools/venv
+	@.ci/venv
 	@touch $@
 
 $(TESTS): $(SETTINGS)
-	@tools/venv test
+	@.ci/venv test
 	@touch $(RUNS) $@
 
 clean:

@@ -51,7 +51,7 @@ def bare_machine(tmp_path: Path) -> Path:
 
 def set_up(programs: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        ["/bin/sh", str(ROOT / "tools" / "venv")],
+        ["/bin/sh", str(ROOT / ".ci" / "venv")],
         cwd=programs.parent,
         env={"PATH": str(programs), "PYTHON": "python3"},
         capture_output=True,
