@@ -3,7 +3,8 @@
 - `names`      which repository a request means
 - `rights`     who asks, and what he may do: one deny-by-default table
 - `proofs`     which bytes a principal may see under a repository, and how the right is established (design.md §4)
-- `flights`    one download per digest and source, any number of readers
+- `flights`    one download per digest and source, any number of readers; `flight` is one of them, `states` its states,
+               `partial` what it leaves for a later one
 - `readers`    a blob as one reader sees it: following a flight, or straight through from upstream
 - `content`    open what may be seen
 - `manifests`  manifests by digest: memory, store, upstream

@@ -1,5 +1,6 @@
 """Open what may be seen: a blob at rest, one that is flying, one that has to be fetched (design.md §5, "GET blob")."""
 
+import logging
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from enum import StrEnum
@@ -10,11 +11,13 @@ from mirror.cache.proofs import Proofs, proof_of
 from mirror.cache.readers import through
 from mirror.cache.rights import Principal
 from mirror.clock import Clock
-from mirror.errors import BlobUnknown, UpstreamGone
+from mirror.errors import BlobUnknown, StoreFailed, UpstreamGone
 from mirror.oci.digest import Digest
 from mirror.oci.names import Repository
 from mirror.store.protocols import BlobReader, BlobStore, Holding, Links
 from mirror.upstream.protocols import Source
+
+log = logging.getLogger(__name__)
 
 
 class Cache(StrEnum):
@@ -136,6 +139,9 @@ class Content:
             reader = await stack.enter_async_context(self._store.open(digest, holding.location, holding.size))
         except BlobUnknown:
             await self._catalog.quarantine(digest)  # missing or cut: never served again, fetched anew
+            return None
+        except StoreFailed as error:
+            log.warning("%s is held and cannot be read; it is fetched: %s", digest, error.message)
             return None
         return Blob(holding.size, Cache.HIT, held=reader)
 

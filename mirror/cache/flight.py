@@ -1,23 +1,19 @@
 """One download of one digest from one source; any number of readers follow it (design.md §5, "GET blob").
 
-A flight's task belongs to the application: clients that leave cancel nothing. Its states:
-
-    opening ──► flying ──► verified ──► landed            stored, linked, gone from the table
-       │           ├─────► unstored                       the disk cannot take it: readers go on by themselves
-       └───────────┴─────► failed                         every reader's connection is aborted
-
-Failure is a state, not an event: whoever starts to wait afterwards sees it too. The last bytes are withheld until
-the digest is verified, so that wrong bytes never make a whole blob.
+A flight's task belongs to the application: clients that leave cancel nothing. Failure is a state (`states`), not an
+event: whoever starts to wait afterwards sees it too. The last bytes are withheld until the digest is verified, so that
+wrong bytes never make a whole blob.
 """
 
 import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from enum import Enum
 from typing import Protocol
 
+from mirror.cache.partial import PartialDownload
 from mirror.cache.readers import FlightReader, skipping
+from mirror.cache.states import State
 from mirror.clock import Clock
 from mirror.errors import (
     DigestInvalid,
@@ -32,7 +28,7 @@ from mirror.errors import (
 )
 from mirror.oci.digest import Digest
 from mirror.oci.names import Repository
-from mirror.store.protocols import BlobStore, Hash, Ingest, Links, Partial, Partials, Proof
+from mirror.store.protocols import BlobStore, Hash, Ingest, Links, Partials, Proof
 from mirror.upstream.protocols import Download, Source
 
 log = logging.getLogger(__name__)
@@ -45,24 +41,8 @@ ANSWER_WITHIN = 25.0  # seconds until a size or a refusal; containerd gives up a
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 5.0
 
 
-class State(Enum):
-    OPENING = "opening"
-    FLYING = "flying"
-    VERIFIED = "verified"
-    LANDED = "landed"
-    UNSTORED = "unstored"
-    FAILED = "failed"
-
-
 class Catalog(Links, Partials, Protocol):
     """The parts of the catalog that a flight writes."""
-
-
-class Owner(Protocol):
-    """Who keeps the table of flights."""
-
-    def ended(self, flight: "Flight", /) -> None: ...
-    def unattended(self, flight: "Flight", /) -> None: ...
 
 
 class Flight:
@@ -78,7 +58,7 @@ class Flight:
         store: BlobStore,
         catalog: Catalog,
         clock: Clock,
-        owner: Owner,
+        owner: "Owner",
     ) -> None:
         self.digest = digest
         self.source = source
@@ -99,6 +79,7 @@ class Flight:
         self._catalog = catalog
         self._clock = clock
         self._owner = owner
+        self._partial = PartialDownload(digest, source, store=store, catalog=catalog, clock=clock)
         self._waiting: list[asyncio.Future[None]] = []
 
     # --- for those who ask ---------------------------------------------------------------------------------
@@ -163,6 +144,10 @@ class Flight:
             return self.available  # what is missing is withheld by whoever fetches it
         return min(self.available, max(0, size - WITHHELD))
 
+    def open_staged(self) -> int:
+        """A descriptor of one's own on what is staged."""
+        return self._staged().open_descriptor()
+
     def unstored_hash(self) -> Hash:
         """The hash over the `available` bytes of an unstored flight: where its readers go on."""
         return self.digest.hasher() if self._hash is None else self._hash.copy()
@@ -212,7 +197,7 @@ class Flight:
 
     async def _download(self) -> None:
         """Fetch until all bytes are verified, resuming where a connection broke."""
-        self.ingest = await self._resumed()
+        self.ingest = await self._partial.resume(self._written)
         if self.ingest is not None and await self._is_whole():  # all but its commit was done by an earlier process
             await self.source.size(self.proven[0], self.digest)  # the right to it
             self._verified()
@@ -268,21 +253,6 @@ class Flight:
     def _reached(self) -> int:
         return self.ingest.offset if self.ingest is not None else len(self._small)
 
-    async def _resumed(self) -> Ingest | None:
-        """What an earlier flight of the same source left in staging."""
-        registry, anonymous = self.source.key
-        partial = await self._catalog.partial(self.digest, registry, anonymous=anonymous)
-        if partial is None:
-            return None
-        try:
-            ingest = await self._store.resume(partial.id, self._written, algorithm=self.digest.algorithm)
-        except StoreFailed:
-            ingest = None
-        if ingest is None:
-            await self._catalog.end_partial(partial.id)
-            return None
-        return ingest
-
     async def _opened(self, download: Download) -> None:
         size = download.size
         if size is None and self.size is None:
@@ -329,14 +299,8 @@ class Flight:
         self._wake()
 
     async def _begin(self) -> Ingest:
-        ingest = self.ingest = await self._store.begin(self._written, algorithm=self.digest.algorithm)
-        registry, anonymous = self.source.key
-        partial = Partial(ingest.id, self.digest, registry, anonymous, self._clock.wall())
-        try:
-            await self._catalog.begin_partial(partial)
-        except StoreFailed as error:
-            log.debug("not resumable after a restart: %s", error.message)
-        return ingest
+        self.ingest = await self._partial.begin(self._written)
+        return self.ingest
 
     def _written(self, written: int) -> None:
         if self.state is State.FLYING:
@@ -374,12 +338,8 @@ class Flight:
             await self._catalog.hold(self.digest, size, location, [(each, self.proof) for each in batch], at)
 
     async def _forget(self) -> None:
-        if self.ingest is None:
-            return
-        try:
-            await self._catalog.end_partial(self.ingest.id)
-        except StoreFailed as error:
-            log.debug("%s: its staging record stays until it is cleaned: %s", self.digest, error.message)
+        if self.ingest is not None:
+            await self._partial.forget(self.ingest)
 
     async def _fail(self, error: MirrorError, *, keep: bool) -> None:
         """Every reader is told; `keep` leaves the bytes for a later flight of the same source to resume."""
@@ -430,3 +390,10 @@ class Flight:
         for waiter in waiting:
             if not waiter.done():
                 waiter.set_result(None)
+
+
+class Owner(Protocol):
+    """Who keeps the table of flights."""
+
+    def ended(self, flight: Flight, /) -> None: ...
+    def unattended(self, flight: Flight, /) -> None: ...

@@ -14,6 +14,7 @@ from mirror.oci.digest import Digest
 from mirror.oci.names import Repository
 from mirror.store.protocols import BlobStore
 from mirror.tasks import Tasks
+from mirror.upstream.loops import via
 from mirror.upstream.protocols import Source
 
 log = logging.getLogger(__name__)
@@ -54,7 +55,7 @@ class Flights:
                 flight = self._launch(digest, source, repository, client)
             else:
                 self.shared += 1
-                if repository not in flight.proven and not await self._prove(flight, repository):
+                if _unproven(flight, repository) and not await self._prove(flight, repository):
                     if flight.landed and await self._link(flight, repository):
                         return None
                     continue  # it failed, or the disk did not take it
@@ -111,6 +112,12 @@ class Flights:
         missing = sum((each.size or 0) - each.available for each in left)
         if len(left) > UNATTENDED or missing > UNATTENDED_BYTES:
             flight.stop("its client left too many downloads behind")
+
+
+def _unproven(flight: Flight, repository: Repository) -> bool:
+    """Whether its source is to be asked first: for a repository that is new to it, and for a mirror that may be what
+    this flight waits for (it is told that at once, and does not wait in turn)."""
+    return repository not in flight.proven or (flight.size is None and bool(via.get()))
 
 
 def _unattended(flight: Flight) -> bool:

@@ -33,6 +33,7 @@ from mirror.oci.names import Reference, Repository
 from mirror.store import protocols as store
 from mirror.store.protocols import BlobStore, Link, Proof
 from mirror.tasks import Tasks
+from mirror.upstream.loops import via
 from mirror.upstream.protocols import Fetched, Source
 
 log = logging.getLogger(__name__)
@@ -79,7 +80,7 @@ class Manifests:
         self._recent: Recent[tuple[Repository, Digest], Answer] = Recent(
             _MEMORY_BYTES, lambda answer: len(answer.kept.manifest.raw) + _ENTRY_BYTES
         )
-        self._asking: dict[tuple[Repository, Digest, bool], asyncio.Task[Kept]] = {}
+        self._asking: dict[tuple[Repository, Digest, bool, tuple[str, ...]], asyncio.Task[Kept]] = {}
 
     # --- by digest -------------------------------------------------------------------------------------------
 
@@ -100,7 +101,7 @@ class Manifests:
         kept = await self.held(repository, digest)
         if kept is not None and self._proofs.visible(kept.link, trusted=trusted):
             return Answer(kept, Cache.HIT)
-        key = (repository, digest, trusted)
+        key = (repository, digest, trusted, via.get())  # whom a mirror asks may wait for that mirror
         task = self._asking.get(key)
         if task is None:
             task = self._tasks.spawn(f"manifest {digest.short}", self._establish(repository, digest, trusted=trusted))
@@ -140,6 +141,9 @@ class Manifests:
             raw = await self._store.read(digest, holding.location, holding.size)
         except BlobUnknown:
             await self._catalog.quarantine(digest)
+            return None
+        except StoreFailed as error:
+            log.warning("manifest %s is held and cannot be read; it is fetched: %s", digest, error.message)
             return None
         media_type = await self._catalog.manifest_type(digest)
         return await _parse(raw, media_type, digest)

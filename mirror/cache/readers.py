@@ -6,16 +6,13 @@ Both are `BlobReader`s, so that sending is one loop for hot, cold and remote blo
 import os
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import Protocol
 
-from mirror.errors import UpstreamDigestMismatch, UpstreamError, UpstreamInvalid
+from mirror.errors import MirrorError, UpstreamDigestMismatch, UpstreamError, UpstreamInvalid
 from mirror.oci.digest import Digest
 from mirror.oci.names import Repository
 from mirror.store.protocols import Hash
 from mirror.upstream.protocols import Source
-
-if TYPE_CHECKING:
-    from mirror.cache.flight import Flight
 
 _WITHHELD = 64 * 1024
 _RESUMES = 5  # how often in a row, without a byte between, a pass-through asks upstream anew
@@ -136,11 +133,29 @@ async def through(
         await reader.close()
 
 
+class Followed(Protocol):
+    """What a reader sees of a flight."""
+
+    digest: Digest
+    source: Source
+    size: int | None
+    available: int
+    memory: bytes | None
+    error: MirrorError | None
+
+    @property
+    def unstored(self) -> bool: ...
+    def releasable(self, size: int, /) -> int: ...
+    async def changed(self) -> None: ...
+    def unstored_hash(self) -> Hash: ...
+    def open_staged(self) -> int: ...
+
+
 class FlightReader:
     """One reader of a flight: from memory, from its own descriptor on the staging file, or, where the disk could not
     take it, by itself from upstream after the staged part."""
 
-    def __init__(self, flight: "Flight", repository: Repository, size: int) -> None:
+    def __init__(self, flight: Followed, repository: Repository, size: int) -> None:
         self.digest = flight.digest
         self.size = size
         self._flight = flight
@@ -187,9 +202,7 @@ class FlightReader:
 
     def _own_descriptor(self) -> int:
         if self._descriptor is None:
-            if self._flight.ingest is None:
-                raise RuntimeError("nothing is staged yet")
-            self._descriptor = self._flight.ingest.open_descriptor()
+            self._descriptor = self._flight.open_staged()
         return self._descriptor
 
     def _go_through(self) -> None:

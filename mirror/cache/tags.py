@@ -31,6 +31,7 @@ from mirror.oci.names import Reference, Repository
 from mirror.store import protocols as store
 from mirror.store.protocols import Link, Misses, Origin, Tag
 from mirror.tasks import Tasks
+from mirror.upstream.loops import via
 from mirror.upstream.protocols import Source
 
 log = logging.getLogger(__name__)
@@ -70,7 +71,7 @@ class Tags:
         self._tasks = tasks
         self._clock = clock
         self._entries: Recent[tuple[Repository, str], Entry] = Recent(_ENTRIES)
-        self._asking: dict[tuple[Repository, str, bool], asyncio.Task[Answer]] = {}
+        self._asking: dict[tuple[Repository, str, bool, tuple[str, ...]], asyncio.Task[Answer]] = {}
 
     def remembered(self, principal: Principal, repository: Repository, tag: str) -> Answer | None:
         """What can be answered without waiting for anything."""
@@ -92,7 +93,7 @@ class Tags:
         if answer is not None:
             return answer
         trusted = self._proofs.trusted(principal, repository)
-        key = (repository, tag, trusted)
+        key = (repository, tag, trusted, via.get())  # whom a mirror asks may wait for that mirror
         task = self._asking.get(key)
         if task is None:
             task = self._tasks.spawn(f"tag {repository}:{tag}", self._revalidate(repository, tag, trusted=trusted))

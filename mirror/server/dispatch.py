@@ -13,7 +13,7 @@ from mirror.cache.listings import Listings
 from mirror.cache.names import Names
 from mirror.cache.rights import Rights, Role, StatusRoute
 from mirror.cache.traffic import Traffic
-from mirror.errors import MirrorError, Unsupported
+from mirror.errors import MirrorError, Unsupported, UpstreamLoop
 from mirror.oci import routes
 from mirror.operations.status import Status
 from mirror.server.access_log import AccessLog
@@ -108,6 +108,8 @@ class Dispatch:
             else:
                 route = self._route(request.raw_path)
                 outcome = await self._answer(self._call(request), route)
+        except UpstreamLoop as error:
+            outcome = Outcome(self._looping() if VIA in request.headers else services.failures.render(error, route))
         except MirrorError as error:
             outcome = Outcome(services.failures.render(error, route))
         except (asyncio.CancelledError, ConnectionError):
@@ -182,6 +184,10 @@ class Dispatch:
         if self._services.instance not in ids:
             via.set(ids)
             return None
+        return self._looping()
+
+    def _looping(self) -> web.Response:
+        """What a mirror is told whose request leads back to where it began: no answer about the content."""
         return web.Response(status=LOOP_DETECTED, headers={LOOP: self._services.instance})
 
     # --- the rest --------------------------------------------------------------------------------------------

@@ -7,7 +7,8 @@ from contextlib import AsyncExitStack
 import pytest
 
 from mirror.cache import flight as flight_module
-from mirror.cache.flight import SMALL, WITHHELD, State
+from mirror.cache.flight import SMALL, WITHHELD
+from mirror.cache.states import State
 from mirror.errors import (
     MirrorError,
     UpstreamDigestMismatch,

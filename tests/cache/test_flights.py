@@ -6,7 +6,8 @@ from contextlib import suppress
 import pytest
 
 from mirror.cache import flights as flights_module
-from mirror.cache.flight import Flight, State
+from mirror.cache.flight import Flight
+from mirror.cache.states import State
 from mirror.errors import StoreFailed, UpstreamDigestMismatch, UpstreamGone, UpstreamUnreachable
 from mirror.oci.digest import Digest
 from mirror.oci.names import Repository

@@ -46,19 +46,6 @@ async def test_an_upstream_that_is_this_mirror_is_named_at_once(tmp_path: Path) 
         assert "leads back to this mirror" in message(reply.body)
 
 
-async def test_two_mirrors_upstream_of_each_other_are_named_at_once(tmp_path: Path) -> None:
-    """Breaks if the ids of the causing request do not go on with what it causes."""
-    ports = [free_port(), free_port()]
-    one, two = (f"127.0.0.1:{port}" for port in ports)
-    async with (
-        mirror_in_process(tmp_path / "one", {HUB: f"http://{two}"}, listen=[one]) as first,
-        mirror_in_process(tmp_path / "two", {HUB: f"http://{one}"}, listen=[two]),
-        asyncio.timeout(20),
-    ):
-        for path in ("manifests/1", f"blobs/sha256:{'1' * 64}"):
-            assert (await first.get(f"/v2/library/x/{path}")).status == 404
-
-
 async def test_a_chain_of_mirrors_works(tmp_path: Path) -> None:
     """Breaks if every mirror is taken for a loop."""
     async with hub(tmp_path / "far") as (registry, far):
