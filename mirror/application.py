@@ -162,6 +162,7 @@ async def running(settings: Settings, *, clock: Clock | None = None) -> AsyncIte
         names = Names(settings.default_registry, enabled)
         proofs = Proofs(catalog=catalog, upstreams=upstreams, rights=rights, policy=policy, clock=clock)
         flights = Flights(store=store, catalog=catalog, tasks=tasks, clock=clock)
+        await flights.recall()
         content = Content(store=store, catalog=catalog, flights=flights, proofs=proofs, clock=clock)
         manifests = Manifests(store=store, catalog=catalog, proofs=proofs, policy=policy, tasks=tasks, clock=clock)
         tags = Tags(catalog=catalog, manifests=manifests, proofs=proofs, policy=policy, tasks=tasks, clock=clock)

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Protocol
 
-from mirror.cache.partial import PartialDownload
+from mirror.cache.partial import Known, PartialDownload
 from mirror.cache.readers import FlightReader, skipping
 from mirror.cache.states import State
 from mirror.clock import Clock
@@ -55,6 +55,7 @@ class Flight:
         repository: Repository,
         client: str,
         *,
+        known: Known,
         store: BlobStore,
         catalog: Catalog,
         clock: Clock,
@@ -79,7 +80,7 @@ class Flight:
         self._catalog = catalog
         self._clock = clock
         self._owner = owner
-        self._partial = PartialDownload(digest, source, store=store, catalog=catalog, clock=clock)
+        self._partial = PartialDownload(digest, source, known=known, store=store, catalog=catalog, clock=clock)
         self._waiting: list[asyncio.Future[None]] = []
 
     # --- for those who ask ---------------------------------------------------------------------------------

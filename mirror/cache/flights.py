@@ -8,6 +8,7 @@ import asyncio
 import logging
 
 from mirror.cache.flight import Catalog, Flight
+from mirror.cache.partial import Known
 from mirror.clock import Clock
 from mirror.errors import UpstreamGone
 from mirror.oci.digest import Digest
@@ -34,7 +35,12 @@ class Flights:
         self._catalog = catalog
         self._tasks = tasks
         self._clock = clock
+        self._known = Known()
         self._flights: dict[tuple[Digest, tuple[str, bool]], Flight] = {}
+
+    async def recall(self) -> None:
+        """Learn what an earlier process left to be resumed. Called once, before the first `join`."""
+        await self._known.recall(self._catalog)
 
     def __len__(self) -> int:
         return len(self._flights)
@@ -92,7 +98,15 @@ class Flights:
 
     def _launch(self, digest: Digest, source: Source, repository: Repository, client: str) -> Flight:
         flight = Flight(
-            digest, source, repository, client, store=self._store, catalog=self._catalog, clock=self._clock, owner=self
+            digest,
+            source,
+            repository,
+            client,
+            known=self._known,
+            store=self._store,
+            catalog=self._catalog,
+            clock=self._clock,
+            owner=self,
         )
         self._flights[digest, source.key] = flight
         flight.task = self._tasks.spawn(f"flight {digest.short}", flight.fly())

@@ -16,18 +16,47 @@ from mirror.upstream.protocols import Source
 log = logging.getLogger(__name__)
 
 
+class Known:
+    """Which partial downloads there may be: looked up for every flight, without asking the catalog each time.
+
+    It may hold some that are gone meanwhile; the catalog decides about those.
+    """
+
+    def __init__(self) -> None:
+        self._keys: set[tuple[Digest, str, bool]] = set()
+
+    async def recall(self, catalog: Partials) -> None:
+        """What an earlier process left behind. Called once, before the first flight."""
+        self._keys.update((each.digest, each.registry, each.anonymous) for each in await catalog.partials())
+
+    def __contains__(self, key: tuple[Digest, str, bool]) -> bool:
+        return key in self._keys
+
+    def add(self, key: tuple[Digest, str, bool]) -> None:
+        self._keys.add(key)
+
+    def discard(self, key: tuple[Digest, str, bool]) -> None:
+        self._keys.discard(key)
+
+
 class PartialDownload:
     """The staged part of one digest from one source, and the catalog's record of it."""
 
-    def __init__(self, digest: Digest, source: Source, *, store: BlobStore, catalog: Partials, clock: Clock) -> None:
+    def __init__(
+        self, digest: Digest, source: Source, *, known: Known, store: BlobStore, catalog: Partials, clock: Clock
+    ) -> None:
         self._digest = digest
         self._registry, self._anonymous = source.key
+        self._key = (digest, *source.key)
+        self._known = known
         self._store = store
         self._catalog = catalog
         self._clock = clock
 
     async def resume(self, on_written: Callable[[int], None]) -> Ingest | None:
         """What an earlier download left, opened again; None where there is nothing, or it cannot be read."""
+        if self._key not in self._known:
+            return None
         partial = await self._catalog.partial(self._digest, self._registry, anonymous=self._anonymous)
         if partial is None:
             return None
@@ -43,6 +72,7 @@ class PartialDownload:
         """A new ingest, recorded. Raises `StoreFailed` where the disk does not take it."""
         ingest = await self._store.begin(on_written, algorithm=self._digest.algorithm)
         record = Partial(ingest.id, self._digest, self._registry, self._anonymous, self._clock.wall())
+        self._known.add(self._key)
         try:
             await self._catalog.begin_partial(record)
         except StoreFailed as error:
@@ -51,6 +81,7 @@ class PartialDownload:
 
     async def forget(self, ingest: Ingest) -> None:
         """It is published, or dropped: nobody will go on with it."""
+        self._known.discard(self._key)
         try:
             await self._catalog.end_partial(ingest.id)
         except StoreFailed as error:

@@ -38,6 +38,7 @@ async def suspended(world: World, digest: Digest, data: bytes, *, anonymous: boo
     await ingest.write(data)
     await ingest.suspend()
     await world.catalog.begin_partial(Partial(ingest.id, digest, "docker.io", anonymous, 1.0))
+    await world.flights.recall()
 
 
 async def test_what_another_source_began_is_left_alone(world: World) -> None:
@@ -50,6 +51,7 @@ async def test_what_another_source_began_is_left_alone(world: World) -> None:
 async def test_staging_that_is_gone_is_forgotten(world: World) -> None:
     digest = world.hub.add(ALPINE, BIG)
     await world.catalog.begin_partial(Partial("nothing", digest, "docker.io", True, 1.0))
+    await world.flights.recall()
     assert await whole(await launch(world, digest)) == BIG
     await world.idle()
     assert await world.catalog.partials() == []

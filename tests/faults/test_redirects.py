@@ -116,7 +116,7 @@ async def test_tls_through_a_proxy(tmp_path: Path) -> None:
     authority = await asyncio.to_thread(_authority, tmp_path)
     server = await asyncio.to_thread(authority.server, "registry.example")
     async with FakeRegistry(tls=server) as registry, FakeProxy() as proxy:
-        proxy.hosts = {name: (registry.host, registry.port) for name in ("registry.example", "other.example")}
+        proxy.hosts = dict.fromkeys(("registry.example", "other.example"), (registry.host, registry.port))
         proxy.login = ("user", "s3cret")
         image = registry.add_image("library/x", "1", layers=[random_bytes("tls", 300_000)])
         through = f"http://user:s3cret@{proxy.host}:{proxy.port}"
