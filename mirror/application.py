@@ -32,7 +32,7 @@ from mirror.config.load import load
 from mirror.config.model import Settings
 from mirror.config.paths import socket_path
 from mirror.config.show import describe
-from mirror.errors import StoreFailed
+from mirror.errors import ConfigInvalid, StoreFailed
 from mirror.operations.announcement import lines, upstream_lines
 from mirror.operations.status import Place, Status
 from mirror.server.access_log import AccessLog
@@ -190,7 +190,7 @@ async def running(settings: Settings, *, clock: Clock | None = None) -> AsyncIte
             metrics=Metrics(traffic=traffic, states=upstreams.states, shared=lambda: flights.shared),
             traffic=traffic,
             pulls=pulls,
-            access_log=_access_log(settings, stack),
+            access_log=await asyncio.to_thread(_access_log, settings, stack),
             instance=instance,
         )
         tasks.background("clean staging", _clean_staging(store, catalog, clock), endless=True)
@@ -242,11 +242,21 @@ def _place(settings: Settings, instance: str) -> Place:
 def _access_log(settings: Settings, stack: AsyncExitStack) -> AccessLog | None:
     if settings.access_log is None:
         return None
+    _check_writable(settings.access_log)
     executor = ThreadPoolExecutor(1, thread_name_prefix="access-log")
     stack.push_async_callback(asyncio.to_thread, executor.shutdown)
     access_log = AccessLog(settings.access_log, as_json=settings.log_format == "json", executor=executor)
     stack.push_async_callback(access_log.close)
     return access_log
+
+
+def _check_writable(path: Path) -> None:
+    """At the start, not at the first request."""
+    try:
+        if str(path) != "-":
+            path.open("a").close()
+    except OSError as error:
+        raise ConfigInvalid(f"access_log: {path} cannot be written: {error.strerror}") from error
 
 
 async def _finish_deletions(store: DiskStore, catalog: SqliteCatalog) -> None:

@@ -208,6 +208,8 @@ class DataBusy(MirrorError):
 class DataInvalid(MirrorError):
     """The data directory or its catalog cannot be used as it is. Nothing in it was changed."""
 
+    exit_code = 2
+
 
 class StoreFailed(MirrorError):
     """The disk refused: EIO, read-only, a failed fsync. The ingest is dropped."""

@@ -38,6 +38,7 @@ class Pull:
     blobs: int = 0
     served: int = 0
     fetched: int = 0
+    cut: bool = False  # the client left, or upstream failed, before all was sent
 
 
 class PullLog:
@@ -62,14 +63,16 @@ class PullLog:
             pull.active += 1
         return pull
 
-    def end(self, pull: Pull | None, cache: Cache, served: int, *, joined: bool = False) -> None:
-        """A blob was sent, all of it or as far as it went; `served` in bytes. `joined`: of somebody else's download."""
+    def end(self, pull: Pull | None, cache: Cache, served: int, *, joined: bool = False, cut: bool = False) -> None:
+        """A blob was sent, all of it or, `cut`, as far as it went; `served` in bytes. `joined`: of somebody else's
+        download."""
         if pull is None:
             return
         pull.active -= 1
         pull.last = self._clock.monotonic()
         pull.blobs += 1
         pull.served += served
+        pull.cut = pull.cut or cut
         if cache is _MISS:
             pull.cache = cache
             pull.fetched += 0 if joined else served
@@ -115,14 +118,16 @@ class PullLog:
         seconds = pull.last - pull.began
         cache = Cache.HIT if pull.cache is Cache.REVALIDATED else pull.cache  # nothing had to be fetched
         log.info(
-            "%s  %s  %d blobs, %s served, %s from upstream, %.1f s, to %s",
+            "%s  %s  %d blob%s, %s served, %s from upstream, %.1f s, to %s%s",
             name,
             cache,
             pull.blobs,
+            "" if pull.blobs == 1 else "s",
             human(pull.served),
             human(pull.fetched),
             seconds,
             pull.client,
+            ", cut off" if pull.cut else "",
             extra={
                 "fields": {
                     "image": name,
@@ -132,6 +137,7 @@ class PullLog:
                     "fetched_bytes": pull.fetched,
                     "seconds": round(seconds, 3),
                     "client": pull.client,
+                    "cut_off": pull.cut,
                 }
             },
         )

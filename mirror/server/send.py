@@ -11,6 +11,7 @@ import asyncio
 import logging
 import os
 import socket
+from dataclasses import dataclass
 from typing import BinaryIO, cast
 
 from aiofastnet import Transport
@@ -37,18 +38,31 @@ class _Descriptor:
         return self._fd
 
 
+@dataclass(slots=True)
+class Sent:
+    """How many bytes of a body went out, also where the answer was cut."""
+
+    count: int = 0
+
+
 async def send(
-    response: web.StreamResponse, request: web.BaseRequest, reader: BlobReader, start: int, end: int, *, at_rest: bool
-) -> int:
+    response: web.StreamResponse,
+    request: web.BaseRequest,
+    reader: BlobReader,
+    start: int,
+    end: int,
+    *,
+    at_rest: bool,
+    sent: Sent,
+) -> None:
     """Send the bytes from `start` to `end` of `reader` as the body of `response`, whose headers say so already.
 
-    Headers go out at once; with a blob `at_rest` they share their first segment with the body (TCP_CORK). Returns how
-    many bytes were sent: fewer than asked for means that the connection was aborted, since upstream failed or the
-    client left.
+    Headers go out at once; with a blob `at_rest` they share their first segment with the body (TCP_CORK). Fewer
+    bytes `sent` than asked for mean that the connection was aborted, since upstream failed or the client left.
     """
     transport = request.transport
     if transport is None:
-        return 0
+        return
     offset = start
     try:
         if at_rest:
@@ -57,7 +71,9 @@ async def send(
         while offset < end:
             ready = await reader.ready(offset, end)
             while offset < ready:
-                offset += await _send_some(response, transport, reader, offset, ready)
+                count = await _send_some(response, transport, reader, offset, ready)
+                offset += count
+                sent.count += count
         if at_rest:
             _cork(transport, on=False)
         await response.write_eof()
@@ -68,7 +84,6 @@ async def send(
     except BaseException:
         transport.abort()
         raise
-    return offset - start
 
 
 async def _send_some(

@@ -10,6 +10,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import re
 import stat
 from pathlib import Path
 from typing import Self
@@ -18,6 +19,9 @@ from mirror.errors import DataBusy, DataInvalid
 
 _LOCK = "lock"
 _READ_AT_MOST = 64
+_LOCK_BYTES = 4096
+_MARKS = frozenset({"oci-layout", "mirror.db"})  # what a mirror's data has from its first start on
+_BEGUN = frozenset({_LOCK, "oci-layout", "blobs", "ingest", "mirror.db", "mirror.db-wal", "mirror.db-shm"})
 
 
 class DataDirectory:
@@ -39,6 +43,7 @@ class DataDirectory:
             with contextlib.suppress(FileExistsError):
                 path.mkdir(mode=0o700, parents=True)
             _check_owner(path)
+            _check_ours(path)
             descriptor = os.open(path / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         except OSError as error:
             raise DataInvalid(
@@ -73,7 +78,10 @@ def _lock(path: Path, descriptor: int) -> None:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        raise DataBusy(f"the data directory {path} is in use by {_holder(descriptor)}") from None
+        raise DataBusy(
+            f"the data directory {path} is in use by {_holder(descriptor)}; "
+            "stop that one, or give another directory with --data DIR"
+        ) from None
 
 
 def _holder(descriptor: int) -> str:
@@ -91,6 +99,26 @@ def _check_owner(path: Path) -> None:
             f"the data directory {path} belongs to the user with id {found.st_uid}, not to you (id {os.geteuid()}): "
             "run the mirror as that user, or give another directory"
         )
+
+
+def _check_ours(path: Path) -> None:
+    """A folder that holds other things is left alone: making it 0700 could break whoever needs it."""
+    names = set(os.listdir(path)) - {"lost+found"}
+    if names >= _MARKS or not names or (names <= _BEGUN and _is_our_lock(path / _LOCK)):
+        return
+    raise DataInvalid(
+        f"the data directory {path} holds other things ({sorted(names - _BEGUN or names)[0]}, …) and no mirror's data; "
+        "give an empty or a new one with --data DIR"
+    )
+
+
+def _is_our_lock(path: Path) -> bool:
+    """Whether a first start that was cut short may have left this file; what somebody else calls `lock` is not cut."""
+    try:
+        content = path.read_bytes()[:_LOCK_BYTES]
+    except FileNotFoundError:
+        return True
+    return re.fullmatch(rb"(\d+\n[^\n]*\n)?", content) is not None
 
 
 def _reason(error: OSError) -> str:

@@ -32,6 +32,7 @@ class Breaker:
         self._clock = clock
         self._tasks = tasks
         self._interval = interval
+        self._quietly = False
         self._probe: asyncio.Task[None] | None = None
         self._next_probe = 0.0
         self._quiet_until = 0.0
@@ -71,7 +72,11 @@ class Breaker:
         self.is_open, self.since, self.reason = False, None, None
 
     async def probe(self) -> None:
-        """Ping now, unless one is under way or, while open, not yet due; and wait for the outcome."""
+        """Ping now, unless one is under way or, while open, not yet due; and wait for the outcome.
+
+        The caller tells of it: nothing is logged.
+        """
+        self._quietly = True
         if self._probe is None and (not self.is_open or self._clock.monotonic() >= self._next_probe):
             self._begin_probe()
         if self._probe is not None:
@@ -98,11 +103,13 @@ class Breaker:
             self.succeeded()
         finally:
             self._probe = None
+            self._quietly = False
 
     def _opened(self, error: UpstreamUnreachable) -> None:
         if self.since is None:
             self.since = self._clock.wall()
         self.reason = error.message
         if not self.is_open:
-            log.warning("%s: no more requests until its GET /v2/ answers", error.message)
+            level = logging.DEBUG if self._quietly else logging.WARNING
+            log.log(level, "%s; it is asked again once it answers its ping", error.message)
         self.is_open = True

@@ -223,12 +223,12 @@ async def test_a_transport_is_aborted_before_its_reader_closes(tmp_path: Path, m
     was_closing: list[bool] = []
     closing = disk._FileReader.close
 
-    async def watched(response: web.StreamResponse, request: web.BaseRequest, *rest: Any, **more: Any) -> int:
+    async def watched(response: web.StreamResponse, request: web.BaseRequest, *rest: Any, **more: Any) -> None:
         task, transport = asyncio.current_task(), request.transport
         assert task is not None
         assert transport is not None
         sending.append((task, transport))
-        return await send.send(response, request, *rest, **more)
+        await send.send(response, request, *rest, **more)
 
     def close(reader: disk._FileReader) -> None:
         was_closing.append(sending[-1][1].is_closing())

@@ -62,11 +62,17 @@ async def test_one_pull_one_line(pulls: PullLog, clock: StillClock, told: pytest
     assert fields(told) == [
         {
             "image": "docker.io/library/alpine:3", "cache": "miss", "blobs": 2, "served_bytes": 2000,
-            "fetched_bytes": 2500, "seconds": 1.5, "client": ME,
+            "fetched_bytes": 2500, "seconds": 1.5, "client": ME, "cut_off": False,
         }
     ]  # fmt: skip
     pulls.close()
     assert len(told.records) == 1
+
+
+async def test_what_was_cut_off_says_so(pulls: PullLog, told: pytest.LogCaptureFixture) -> None:
+    pulls.end(pulls.begin(ME, ALPINE, Cache.MISS), Cache.MISS, 10, cut=True)
+    pulls.close()
+    assert told.messages[0].endswith("1 blob, 10B served, 10B from upstream, 0.0 s, to 192.0.2.1, cut off")
 
 
 async def test_a_hit_costs_upstream_nothing(pulls: PullLog, clock: StillClock, told: pytest.LogCaptureFixture) -> None:

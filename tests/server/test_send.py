@@ -13,7 +13,7 @@ from aiohttp import web
 from mirror.errors import StoreFailed, UpstreamUnreachable
 from mirror.oci.digest import Digest
 from mirror.server import send as module
-from mirror.server.send import send
+from mirror.server.send import Sent, send
 from tests.cache.scripted import Gate
 from tests.server.calls import Raw, connected
 from tests.server.serving import serving
@@ -74,7 +74,7 @@ class Sending:
         self.reader = reader
         self.range = (start, end)
         self.at_rest = at_rest
-        self.sent: int | None = None
+        self.tally = Sent()
         self.aborted_at_close: bool | None = None
         self.error: BaseException | None = None
         self.done = asyncio.Event()
@@ -87,7 +87,7 @@ class Sending:
         assert transport is not None
         response = web.StreamResponse(headers={"Content-Length": str(end - start)})
         try:
-            self.sent = await send(response, request, self.reader, start, end, at_rest=self.at_rest)
+            await send(response, request, self.reader, start, end, at_rest=self.at_rest, sent=self.tally)
         except BaseException as error:
             self.error = error
             raise
@@ -119,7 +119,7 @@ async def test_the_bytes(file: Path, start: int, end: int, in_file: bool, at_res
         await sending.done.wait()
         raw.write("GET /after", Host="x")  # the connection is still in step
         assert (await raw.answer()).body == b""
-    assert (sending.sent, sending.aborted_at_close) == (end - start, False)
+    assert (sending.tally.count, sending.aborted_at_close) == (end - start, False)
     assert (sending.reader.reads > 0) is (not in_file and end > start)
 
 
@@ -159,7 +159,7 @@ async def test_a_failure_cuts_the_connection_before_the_reader_closes(
     assert head.startswith(b"HTTP/1.1 200") or not data
     assert len(body) <= at
     assert DATA.startswith(body)
-    assert (sending.sent, sending.error, sending.aborted_at_close) == (at, None, True)
+    assert (sending.tally.count, sending.error, sending.aborted_at_close) == (at, None, True)
 
 
 async def test_a_mistake_of_ours_cuts_it_too_and_is_not_swallowed(file: Path) -> None:
@@ -176,7 +176,7 @@ async def test_a_file_that_is_shorter_than_it_was_is_not_padded(file: Path) -> N
         body = (await raw.rest()).partition(b"\r\n\r\n")[2]
     assert len(body) <= 1_500_000
     assert DATA.startswith(body)
-    assert (sending.sent, sending.aborted_at_close) == (1_000_000, True)
+    assert (sending.tally.count, sending.aborted_at_close) == (1_000_000, True)
 
 
 @pytest.mark.parametrize("in_file", [False, True])
@@ -216,8 +216,9 @@ async def test_without_a_transport_nothing_is_sent() -> None:
     class Left:
         transport = None
 
-    request = cast("Any", Left())
-    assert await send(web.StreamResponse(), request, Reader(), 0, 10, at_rest=True) == 0
+    request, sent = cast("Any", Left()), Sent()
+    await send(web.StreamResponse(), request, Reader(), 0, 10, at_rest=True, sent=sent)
+    assert sent.count == 0
 
 
 async def test_under_tls_bytes_are_read_and_encrypted(file: Path) -> None:

@@ -152,3 +152,29 @@ def test_the_lock_is_not_inherited_by_children(data: Path) -> None:
         directory.release()
         DataDirectory.acquire(data).release()
         child.kill()
+
+
+@pytest.mark.parametrize("names", [["notes.txt"], ["passwd", "hosts"], ["oci-layout", "blobs", "index.json"], ["lock"]])
+def test_a_folder_that_holds_other_things_is_left_alone(tmp_path: Path, names: list[str]) -> None:
+    """Breaks if a mirror may be started in /etc: it would be made 0700, and a file called `lock` cut."""
+    folder = tmp_path / "theirs"
+    folder.mkdir(mode=0o755)
+    for name in names:
+        (folder / name).write_text("theirs")
+    with pytest.raises(DataInvalid, match="holds other things"):
+        DataDirectory.acquire(folder)
+    assert folder.stat().st_mode & 0o777 == 0o755
+    assert {each.name: each.read_text() for each in folder.iterdir()} == dict.fromkeys(names, "theirs")
+
+
+@pytest.mark.parametrize("names", [[], ["lost+found"], ["lock"], ["lock", "oci-layout", "blobs", "ingest"]])
+def test_a_first_start_that_was_cut_short_is_no_obstacle(tmp_path: Path, names: list[str]) -> None:
+    for name in names:
+        (tmp_path / name).write_text("123\n/run/x.sock\n" if name == "lock" else "")
+    DataDirectory.acquire(tmp_path).release()
+
+
+def test_other_things_beside_a_mirrors_data_are_no_obstacle(tmp_path: Path) -> None:
+    for name in ("oci-layout", "mirror.db", "notes.txt", "lock"):
+        (tmp_path / name).write_text("")
+    DataDirectory.acquire(tmp_path).release()

@@ -64,7 +64,7 @@ async def test_it_opens_when_the_ping_fails_too(tasks: Tasks, caplog: pytest.Log
         breaker.succeeded()
     await breaker.check()
     assert [record.message for record in caplog.records] == [
-        "registry.test: connection refused: no more requests until its GET /v2/ answers",
+        "registry.test: connection refused; it is asked again once it answers its ping",
         "registry.test is reachable again",
     ]
 

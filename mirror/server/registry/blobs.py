@@ -3,7 +3,7 @@
 from aiohttp import web
 from multidict import CIMultiDict
 
-from mirror.cache.content import Blob, Cache, Content
+from mirror.cache.content import Cache, Content
 from mirror.cache.traffic import Traffic
 from mirror.errors import RequestInvalid
 from mirror.oci.digest import Digest
@@ -11,7 +11,7 @@ from mirror.oci.names import Repository
 from mirror.oci.ranges import content_range, parse_ranges
 from mirror.server.call import Call
 from mirror.server.pull_log import PullLog
-from mirror.server.send import send
+from mirror.server.send import Sent, send
 
 
 class BlobHandler:
@@ -40,20 +40,16 @@ class BlobHandler:
                 return web.Response(status=304, headers=headers), blob.cache, 0
             response, start, end = _response(call, headers, blob.size)
             pull = self._pulls.begin(call.client, repository, blob.cache)
-            sent = 0
+            sent = Sent()
             try:
-                sent = await _send(call, repository, blob, response, start, end)
+                async with blob.reader(repository, start, end) as reader:
+                    at_rest = blob.cache is Cache.HIT
+                    await send(response, call.request, reader, start, end, at_rest=at_rest, sent=sent)
             finally:
-                self._pulls.end(pull, blob.cache, sent, joined=blob.joined)
-                self._traffic.served[repository.registry] += sent
-            return response, blob.cache, sent
-
-
-async def _send(
-    call: Call, repository: Repository, blob: Blob, response: web.StreamResponse, start: int, end: int
-) -> int:
-    async with blob.reader(repository, start, end) as reader:
-        return await send(response, call.request, reader, start, end, at_rest=blob.cache is Cache.HIT)
+                cut = sent.count < end - start
+                self._pulls.end(pull, blob.cache, sent.count, joined=blob.joined, cut=cut)
+                self._traffic.served[repository.registry] += sent.count
+            return response, blob.cache, sent.count
 
 
 def _response(call: Call, headers: CIMultiDict[str], size: int) -> tuple[web.StreamResponse, int, int]:
