@@ -232,3 +232,15 @@ async def test_who_has_asked_once_is_kept(hot: Wire, request_line: str) -> None:
         connection._too_slow()  # its time for a first request is over
         raw.write(request_line, Host=hot.mirror.authority)
         assert (await raw.answer()).status == 200
+
+
+async def test_who_is_idle_after_an_answer_at_once_is_let_go(
+    hot: Wire, at_once: list[Prepared], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Breaks if only aiohttp's own answers start the clock: such a connection would stay for ever."""
+    monkeypatch.setattr(http, "KEEPALIVE", 0.05)
+    async with hot.connection() as raw:
+        raw.write(HOT, Host=hot.mirror.authority)
+        assert (await raw.answer()).status == 200
+        assert len(at_once) == 1
+        assert await raw.rest() == b""
