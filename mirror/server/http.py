@@ -190,8 +190,6 @@ class Connection(web.RequestHandler):
             return False
         self.transport.write(answer)
         self._next_keepalive_close_time = self._loop.time() + KEEPALIVE
-        if self._keepalive_handle is None:  # aiohttp begins to watch a connection after its own first answer
-            self._keepalive_handle = self._loop.call_at(self._next_keepalive_close_time, self._process_keepalive)
         return True
 
     def log_exception(self, *args: Any, **kwargs: Any) -> None:

@@ -237,7 +237,7 @@ async def test_who_has_asked_once_is_kept(hot: Wire, request_line: str) -> None:
 async def test_who_is_idle_after_an_answer_at_once_is_let_go(
     hot: Wire, at_once: list[Prepared], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Breaks if only aiohttp's own answers start the clock: such a connection would stay for ever."""
+    """Breaks if aiohttp no longer watches a connection from its beginning, whoever answers on it."""
     monkeypatch.setattr(http, "KEEPALIVE", 0.05)
     async with hot.connection() as raw:
         raw.write(HOT, Host=hot.mirror.authority)
