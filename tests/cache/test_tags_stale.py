@@ -225,8 +225,9 @@ async def test_private_tags_are_for_the_trusted(private_world: World) -> None:
         with pytest.raises(ManifestUnknown) as private:
             await by_tag(world, STRANGER)
         assert private.value.message == unknown.value.message
+        assert world.tags.remembered(LOOPBACK, ALPINE, "3") is not None  # the stranger takes nothing away
         world.clock.advance(11)
-    assert await seen(world, LOOPBACK) == (ONE, Cache.HIT)  # the stranger has taken nothing away
+    assert await seen(world, LOOPBACK) == (ONE, Cache.HIT)
 
 
 async def test_private_content_follows_and_goes(private_world: World) -> None:

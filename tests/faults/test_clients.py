@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from mirror.cache import flights
+from mirror.cache import flight, flights
 from mirror.server import send
 from mirror.server.registry import blobs
 from mirror.store import disk
@@ -266,3 +266,43 @@ async def test_a_stranger_cannot_hold_a_flight_for_another_repository(tmp_path: 
             gate.release()
             assert (await wrong).status == 404
             assert (await right).body == layer
+
+
+async def test_one_background_task_that_fails_stops_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Breaks if background tasks share a fate (an application-wide TaskGroup), or if one fails in silence."""
+
+    async def broken(*_: object, **__: object) -> int:
+        raise RuntimeError("injected: the clean-up has a mistake")
+
+    monkeypatch.setattr("mirror.application.clean_staging", broken)
+    async with hub(tmp_path) as (registry, mirror):
+        await until(lambda: "the clean-up has a mistake" in caplog.text)
+        digest = registry.add_blob("library/x", random_bytes("task", SIZE))
+        assert (await mirror.get(f"/v2/library/x/blobs/{digest}")).status == 200
+
+
+async def test_a_mistake_of_ours_in_a_flight_is_told_to_its_readers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Breaks if a flight that ends in an unexpected way leaves its readers waiting, or itself in the table."""
+    async with hub(tmp_path) as (registry, mirror):
+        layer = random_bytes("mistake", SIZE)
+        digest = registry.add_blob("library/x", layer)
+        path = f"/v2/library/x/blobs/{digest}"
+        gate = Gate()
+        registry.script("GET */blobs/*", hang_after(MIB, gate))
+        async with client(mirror, path) as first, client(mirror, path) as second:
+            await asyncio.gather(first.read(MIB // 2), second.read(MIB // 2))
+            with monkeypatch.context() as patch:
+                patch.setattr(flight.Flight, "_pump", _mistaken)
+                gate.release()
+                bodies = await asyncio.gather(first.rest(), second.rest())
+                assert all(len(body) < SIZE - MIB // 2 for body in bodies)
+        assert "injected: a mistake" in caplog.text
+        assert (await mirror.get(path)).body == layer
+
+
+async def _mistaken(*_: object) -> bool:
+    raise RuntimeError("injected: a mistake")

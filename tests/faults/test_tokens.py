@@ -220,8 +220,10 @@ async def test_private_content_that_is_removed_follows(tmp_path: Path) -> None:
         assert json.loads((await mirror.get("/api/v1/status")).body)["only_here"] == []
 
 
-async def test_what_became_private_stays_public_as_far_as_it_was(tmp_path: Path) -> None:
-    """Breaks if proofs are overwritten (then the old goes dark) or stand on the repository (then the new leaks)."""
+@pytest.mark.parametrize("stranger_first", [False, True])
+async def test_what_became_private_stays_public_as_far_as_it_was(stranger_first: bool, tmp_path: Path) -> None:
+    """Breaks if proofs are overwritten (then the old goes dark) or stand on the repository (then the new leaks); and
+    if the stale answer that a stranger got is repeated to those who may see the new one."""
     async with guarded(tmp_path) as (registry, mirror):
         registry.access.private = []
         old = registry.add_image("library/x", "1", seed="old")
@@ -232,6 +234,8 @@ async def test_what_became_private_stays_public_as_far_as_it_was(tmp_path: Path)
         registry.access.tokens.clear()
         new = registry.add_image("library/x", "1", seed="new")
         later(mirror, 3600)
+        if stranger_first:
+            assert (await stranger(mirror, "/v2/library/x/manifests/1")).body == old.manifest.raw
         mine = await mirror.get("/v2/library/x/manifests/1")
         assert mine.body == new.manifest.raw
         assert (await mirror.get(f"/v2/library/x/blobs/{new.layers[0][0]}")).status == 200
