@@ -105,7 +105,7 @@ class Content:
             size, _ = await self._proofs.first(sources, repository, ("blob", digest), ask)
         except UpstreamGone as error:
             raise BlobUnknown(f"blob {digest} is not known in {repository}") from error
-        return size if size is not None else await self._catalog.expected_size(digest), Cache.MISS
+        return size if size is not None else await self._catalog.expected_size(repository, digest), Cache.MISS
 
     async def _visible(self, repository: Repository, digest: Digest, *, trusted: bool) -> Holding | None:
         """What is held, once the right to it is established: by its link, by being public, or by one HEAD to a

@@ -257,7 +257,7 @@ class Flight:
     async def _opened(self, download: Download) -> None:
         size = download.size
         if size is None and self.size is None:
-            size = await self._catalog.expected_size(self.digest)
+            size = await self._catalog.expected_size(self.proven[0], self.digest)
         if self.size is None and size is not None:
             if self.ingest is not None:
                 self.available = self.ingest.written
@@ -359,7 +359,7 @@ class Flight:
     async def _give_up_storing(self, error: StoreFailed) -> None:
         """The disk cannot take it: each reader goes on from upstream by itself, verifying as it goes."""
         if self.size is None:
-            self.size = await self._catalog.expected_size(self.digest)
+            self.size = await self._catalog.expected_size(self.proven[0], self.digest)
         if self.size is None:
             await self._fail(error, keep=False)
             return

@@ -252,8 +252,9 @@ class Links(Protocol):
         """A published blob was found missing or rotten: it is served no more until it is held again."""
         ...
 
-    async def expected_size(self, digest: Digest) -> int | None:
-        """The size that some held manifest gives for this child, if any does."""
+    async def expected_size(self, repository: Repository, digest: Digest) -> int | None:
+        """The size that some manifest held by this repository gives for this child, if any does. What another one
+        holds is not told, nor believed."""
         ...
 
 

@@ -32,8 +32,13 @@ HOLDING = """
 """
 
 EXPECTED_SIZE = """
-    SELECT e.size FROM blobs c JOIN edges e ON e.child = c.id JOIN blobs p ON p.id = e.parent
-    WHERE c.digest = ? AND p.state = 'held' LIMIT 1
+    SELECT e.size
+    FROM repositories r
+    JOIN blobs c ON c.digest = ?3
+    JOIN edges e ON e.child = c.id
+    JOIN links l ON l.repository = r.id AND l.blob = e.parent AND l.is_manifest = 1
+    JOIN blobs p ON p.id = e.parent AND p.state = 'held'
+    WHERE r.registry = ?1 AND r.path = ?2 LIMIT 1
 """
 
 DELETING = "SELECT digest, location FROM blobs WHERE state = 'deleting' ORDER BY id"

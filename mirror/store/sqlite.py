@@ -112,8 +112,8 @@ class SqliteCatalog:
     async def quarantine(self, digest: Digest) -> None:
         await self._write(blobs.quarantine, digest)
 
-    async def expected_size(self, digest: Digest) -> int | None:
-        row = await self._readers.one(reads.EXPECTED_SIZE, digest.to_bytes())
+    async def expected_size(self, repository: Repository, digest: Digest) -> int | None:
+        row = await self._readers.one(reads.EXPECTED_SIZE, repository.registry, repository.path, digest.to_bytes())
         return row[0] if row else None
 
     async def begin_delete(self, digest: Digest) -> str | None:

@@ -90,6 +90,8 @@ class Guard:
         return any(address in network for network in self._networks)
 
     def _is_ours(self, address: IPAddress, port: int) -> bool:
+        if address.is_unspecified:  # connecting there reaches this machine's loopback
+            address = ipaddress.ip_address("127.0.0.1" if address.version == 4 else "::1")
         local: bool | None = None
         for host, listened in self._listening():
             if listened != port:

@@ -104,6 +104,24 @@ async def test_a_blobs_no_is_not_a_manifests_no(tmp_path: Path) -> None:
         assert (await mirror.get(f"/v2/library/x/manifests/{image.digest}")).body == image.manifest.raw
 
 
+async def test_a_private_manifest_tells_no_sizes_to_others(tmp_path: Path) -> None:
+    """Breaks if a size that only a private manifest gives completes the answer of a registry that says none."""
+    async with FakeRegistry() as hub_, FakeRegistry() as liar:
+        hub_.access.scheme, hub_.access.private, hub_.access.users = "bearer", ["me/*"], {"me": "pw"}
+        image = hub_.add_image("me/secret", "1", layers=[random_bytes("size", 300_000)])
+        liar.script("*", lambda _request, _answer: Answer(200, body=b"junk", length=-1), times=None)
+        registries = {HUB: {"url": hub_.url, "username": "me", "password": "pw"}, "liar.example": {"url": liar.url}}
+        async with mirror_in_process(tmp_path / "data", registries) as mirror:
+            assert (await mirror.get("/v2/me/secret/manifests/1")).status == 200
+            for method in ("HEAD", "GET"):
+                known, unknown = [
+                    await stranger(mirror, f"/v2/x/x/blobs/{digest}?ns=liar.example", method)
+                    for digest in (image.layers[0][0], "sha256:" + "5" * 64)
+                ]
+                assert known.status == unknown.status
+                assert known.headers.get("Content-Length") == unknown.headers.get("Content-Length")
+
+
 async def test_names_and_lists_tell_nothing_to_strangers(tmp_path: Path) -> None:
     """Breaks if status, metrics, tag lists, referrers or error texts name what the asker may not read."""
     async with FakeRegistry() as registry:

@@ -300,13 +300,15 @@ class CatalogSuite:
         assert found is not None
         assert (found.location, found.link) == ("there", Link(anonymous_at=1))  # its proofs are as true as before
 
-    async def test_expected_size_comes_from_held_manifests(self, catalog: Catalog) -> None:
-        assert await catalog.expected_size(digest_of("layer")) is None
+    async def test_expected_size_comes_from_manifests_held_here(self, catalog: Catalog) -> None:
+        """Breaks if another repository's manifests count: they may be private, or lie."""
+        assert await catalog.expected_size(ALPINE, digest_of("layer")) is None
         manifest = image("layer")
         await catalog.hold_manifest(ALPINE, manifest, "here", Proof.ANONYMOUS, 1)
-        assert await catalog.expected_size(digest_of("layer")) == 5
+        assert await catalog.expected_size(ALPINE, digest_of("layer")) == 5
+        assert await catalog.expected_size(NGINX, digest_of("layer")) is None
         await catalog.quarantine(manifest.descriptor.digest)
-        assert await catalog.expected_size(digest_of("layer")) is None
+        assert await catalog.expected_size(ALPINE, digest_of("layer")) is None
 
     # --- manifests ----------------------------------------------------------------------------------------
 

@@ -253,7 +253,7 @@ async def everything(catalog: Catalog) -> list[object]:
     """All that can be read; what has no order of its own, sorted."""
     reads: list[Coroutine[Any, Any, object]] = [catalog.partials(), catalog.totals()]
     for digest in DIGESTS:
-        reads += [catalog.manifest_type(digest), catalog.expected_size(digest)]
+        reads += [catalog.manifest_type(digest), *(catalog.expected_size(home, digest) for home in REPOSITORIES)]
         reads += [
             catalog.partial(digest, "docker.io", anonymous=True),
             catalog.partial(digest, "ghcr.io", anonymous=False),

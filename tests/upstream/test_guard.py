@@ -135,3 +135,10 @@ def test_loopback_by_name() -> None:
     assert not is_loopback_host("localhost.evil.test")
     assert not is_loopback_host("10.0.0.1")
     assert not is_local_name("notlocalhost")
+
+
+def test_all_zeros_lead_to_ourselves() -> None:
+    """Fails if 0.0.0.0 is taken for another address than the loopback one that it reaches."""
+    assert guard(("127.0.0.1", 5000)).refusal("0.0.0.0", 5000, Reach.INNER) is not None
+    assert guard(("::1", 5000)).refusal("::", 5000, Reach.INNER) is not None
+    assert guard(("127.0.0.1", 5000)).refusal("0.0.0.0", 5001, Reach.INNER) is None

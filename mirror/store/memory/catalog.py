@@ -117,11 +117,11 @@ class MemoryCatalog:
         if blob:
             blob.state = "quarantined"
 
-    async def expected_size(self, digest: Digest) -> int | None:
+    async def expected_size(self, repository: Repository, digest: Digest) -> int | None:
         sizes = [
             child.descriptor.size
             for parent, manifest in self._manifests.items()
-            if self._held(parent)
+            if self._held(parent) and (repository, parent, True) in self._links
             for child in manifest.children()
             if child.descriptor.digest == digest
         ]

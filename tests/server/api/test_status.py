@@ -34,9 +34,10 @@ CALLS = [
 ]
 
 
+@pytest.mark.asyncio(loop_scope="module")
 @pytest.mark.parametrize("call", CALLS, ids=str)
-async def test_calls(wire: Wire, call: Call) -> None:
-    await wire.check(call)
+async def test_calls(shared_wire: Wire, call: Call) -> None:
+    await shared_wire.check(call)
 
 
 async def test_it_tells_of_this_mirror(wire: Wire) -> None:
