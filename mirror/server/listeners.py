@@ -113,8 +113,9 @@ def _bind(host: str, port: int, text: str) -> list[socket.socket]:
 def _bind_unix(path: Path, group: str | None) -> socket.socket:
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        path.parent.mkdir(mode=0o700 if group is None else 0o755, parents=True, exist_ok=True)
-        path.unlink(missing_ok=True)  # the data directory's lock is ours, so whoever left it is gone
+        _make_folder(path.parent, 0o700 if group is None else 0o755)
+        if path.is_socket():  # the data directory's lock is ours, so whoever left it is gone
+            path.unlink()
         sock.bind(str(path))
         path.chmod(0o600 if group is None else 0o660)
         if group is not None:
@@ -126,6 +127,16 @@ def _bind_unix(path: Path, group: str | None) -> socket.socket:
         ) from error
     sock.settimeout(0)
     return sock
+
+
+def _make_folder(folder: Path, mode: int) -> None:
+    """Make it where it is missing, with this mode whatever the umask. Somebody else's is not used: he could put a
+    socket of his own there."""
+    if not folder.exists():
+        folder.mkdir(parents=True)
+        folder.chmod(mode)
+    if folder.stat().st_uid not in (0, os.geteuid()):
+        raise PermissionError(f"{folder} belongs to somebody else")
 
 
 def _why(error: OSError, host: str, port: int, text: str) -> str:

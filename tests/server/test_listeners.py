@@ -190,3 +190,30 @@ async def test_closing_what_never_listened() -> None:
     listeners = Listeners()
     await listeners.close(1.0)
     assert listeners.bound() == set()
+
+
+async def test_a_file_that_is_no_socket_is_left_alone(tmp_path: Path) -> None:
+    """Breaks if `socket` set to somebody's file deletes it."""
+    file = tmp_path / "notes.txt"
+    file.write_text("mine")
+    with pytest.raises(ConfigInvalid, match="set `socket`"):
+        await on_socket(file)
+    assert file.read_text() == "mine"
+
+
+def test_somebody_elses_folder_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Breaks if another user can make /tmp/mirror-UID first, and take the commands meant for this mirror."""
+    monkeypatch.setattr("os.geteuid", lambda: tmp_path.stat().st_uid + 1)
+    if tmp_path.stat().st_uid == 0:
+        os.chown(tmp_path, 12345, -1)
+    with pytest.raises(PermissionError, match="somebody else"):
+        module._make_folder(tmp_path, 0o700)
+
+
+def test_the_folders_mode_does_not_depend_on_the_umask(tmp_path: Path) -> None:
+    before = os.umask(0o077)
+    try:
+        module._make_folder(tmp_path / "run", 0o755)
+    finally:
+        os.umask(before)
+    assert (tmp_path / "run").stat().st_mode & 0o777 == 0o755
