@@ -4,6 +4,7 @@ Proofs stand on the link between a repository and a blob, never on the blob. A s
 nothing away.
 """
 
+import logging
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
@@ -11,12 +12,13 @@ from mirror.cache.memory import Lately
 from mirror.cache.policy import Policy
 from mirror.cache.rights import Principal, Rights
 from mirror.clock import Clock
-from mirror.errors import MirrorError, Offline, UpstreamError, UpstreamGone
+from mirror.errors import MirrorError, Offline, StoreFailed, UpstreamError, UpstreamGone
 from mirror.oci.digest import Digest
 from mirror.oci.names import Repository
 from mirror.store.protocols import Holding, Link, Proof, Repositories, Visibility
 from mirror.upstream.protocols import Source, Upstreams
 
+log = logging.getLogger(__name__)
 T = TypeVar("T")
 Question = tuple[str, str | Digest]
 """What was asked for: a kind and a name. containerd asks for a digest as a blob first, then as a manifest: the one
@@ -142,7 +144,10 @@ class Proofs:
         facts = await self._catalog.repository(repository)
         age = self._clock.age(facts.checked_at)
         if facts.visibility is not visibility or age is None or age > _PRIVATE_BELIEVED:
-            await self._catalog.set_visibility(repository, visibility, self._clock.wall())
+            try:
+                await self._catalog.set_visibility(repository, visibility, self._clock.wall())
+            except StoreFailed as error:  # the answer is there all the same
+                log.warning("what %s is to strangers is not written down: %s", repository, error.message)
 
 
 def proof_of(source: Source) -> Proof:

@@ -47,6 +47,9 @@ class Authentication:
         for name in FOREIGN:
             if name in headers:
                 return _STRANGER
+        for said in headers:  # X-Forwarded-Prefix, -Ssl, -User: proxies invent more than anybody can list
+            if said[:12].lower() == "x-forwarded-":
+                return _STRANGER
         return _LOOPBACK
 
     def _local_host(self, host: str) -> bool:

@@ -39,7 +39,7 @@ def test_any_other_host_is_somebody_elses(host: str | None) -> None:
     assert role(host) is Role.STRANGER
 
 
-@pytest.mark.parametrize("name", FOREIGN)
+@pytest.mark.parametrize("name", [*FOREIGN, "X-Forwarded-Prefix", "x-forwarded-ssl", "X-FORWARDED-USER"])
 @pytest.mark.parametrize("value", ["127.0.0.1", "", "null"])
 def test_signs_of_a_proxy_or_a_browser(name: str, value: str) -> None:
     assert role("127.0.0.1:5000", {name: value}) is Role.STRANGER
