@@ -126,6 +126,7 @@ class Application:
     upstreams: Registries
     tasks: Tasks
     policy: Policy
+    flights: Flights
 
     async def announce(self) -> None:
         """Say what there is to know, and what to write into `daemon.json`. What upstreams say follows later."""
@@ -213,7 +214,7 @@ async def running(settings: Settings, *, clock: Clock | None = None) -> AsyncIte
         stack.push_async_callback(lambda: listeners.close(ending.left()))
         await listeners.listen(settings.listen, Dispatch(services, None))
         await listeners.listen_on_socket(own_socket, settings.socket_group, Dispatch(services, Role.SOCKET))
-        yield Application(settings, listeners, status, upstreams, tasks, policy)
+        yield Application(settings, listeners, status, upstreams, tasks, policy, flights)
 
 
 class _Ending:

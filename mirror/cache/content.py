@@ -7,7 +7,7 @@ from enum import StrEnum
 
 from mirror.cache.flight import Flight
 from mirror.cache.flights import Flights
-from mirror.cache.proofs import Proofs, proof_of
+from mirror.cache.proofs import Proofs, in_time, proof_of
 from mirror.cache.readers import through
 from mirror.cache.rights import Principal
 from mirror.clock import Clock
@@ -65,6 +65,15 @@ class Blob:
                 yield passing
 
 
+async def quarantine(catalog: Links, digest: Digest) -> None:
+    """Its file is missing, cut or rotten: never served again, fetched anew. Where that cannot be written down (a full
+    disk) the next one who asks finds out again."""
+    try:
+        await catalog.quarantine(digest)
+    except StoreFailed as error:
+        log.warning("%s cannot be used, and that is not written down: %s", digest, error.message)
+
+
 class Content:
     """Blobs, for whoever may see them."""
 
@@ -86,13 +95,18 @@ class Content:
         """
         trusted = self._proofs.trusted(principal, repository)
         async with AsyncExitStack() as stack:
-            yield await self._open_held(stack, repository, digest, trusted=trusted) or await self._fetch(
-                stack, repository, digest, client, trusted=trusted
-            )
+            async with in_time(repository.registry):
+                blob = await self._open_held(stack, repository, digest, trusted=trusted) or await self._fetch(
+                    stack, repository, digest, client, trusted=trusted
+                )
+            yield blob
 
     async def stat(self, principal: Principal, repository: Repository, digest: Digest) -> tuple[int | None, Cache]:
         """What a HEAD tells: the size (None: upstream has it and does not say). Downloads nothing. Raises as `open`."""
-        trusted = self._proofs.trusted(principal, repository)
+        async with in_time(repository.registry):
+            return await self._stat(repository, digest, trusted=self._proofs.trusted(principal, repository))
+
+    async def _stat(self, repository: Repository, digest: Digest, *, trusted: bool) -> tuple[int | None, Cache]:
         holding = await self._visible(repository, digest, trusted=trusted)
         if holding is not None:
             return holding.size, Cache.HIT
@@ -126,7 +140,13 @@ class Content:
             _, source = await self._proofs.first(sources, repository, ("blob", digest), ask)
         except UpstreamGone as error:
             raise BlobUnknown(f"blob {digest} is not known in {repository}") from error
-        linked = await self._catalog.link(repository, digest, proof_of(source), self._clock.wall(), is_manifest=False)
+        try:
+            linked = await self._catalog.link(
+                repository, digest, proof_of(source), self._clock.wall(), is_manifest=False
+            )
+        except StoreFailed as error:  # the right is established all the same
+            log.warning("the proof for %s is not written down: %s", repository, error.message)
+            return holding
         return holding if linked else None
 
     async def _open_held(
@@ -138,7 +158,7 @@ class Content:
         try:
             reader = await stack.enter_async_context(self._store.open(digest, holding.location, holding.size))
         except BlobUnknown:
-            await self._catalog.quarantine(digest)  # missing or cut: never served again, fetched anew
+            await quarantine(self._catalog, digest)
             return None
         except StoreFailed as error:
             log.warning("%s is held and cannot be read; it is fetched: %s", digest, error.message)

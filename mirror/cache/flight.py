@@ -22,7 +22,6 @@ from mirror.errors import (
     StoreFailed,
     UpstreamDigestMismatch,
     UpstreamError,
-    UpstreamGone,
     UpstreamInvalid,
     UpstreamUnreachable,
 )
@@ -37,7 +36,6 @@ SMALL = 256 * 1024  # a blob up to this size is withheld whole anyway: verified 
 WITHHELD = 64 * 1024  # of a larger one, this much waits for the digest
 PATIENCE = 120.0  # seconds without progress after which a broken download is given up
 INVALID = 5  # answers in a row that cannot be used, after which it is given up sooner
-ANSWER_WITHIN = 25.0  # seconds until a size or a refusal; containerd gives up after 30
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 5.0
 
 
@@ -111,16 +109,16 @@ class Flight:
             self.task.cancel()
 
     async def start(self) -> int:
-        """The blob's size. Returns before any byte is there; raises upstream's refusal, or why there is no answer."""
+        """The blob's size. Returns before any byte is there; raises upstream's refusal, or why there is no answer.
+        How long anybody waits for it is his own business (`proofs.in_time`)."""
+        self.readers += 1  # who waits for the size attends to it as well
         try:
-            async with asyncio.timeout(ANSWER_WITHIN):
-                while self.size is None:
-                    await self.changed()
-        except TimeoutError:
-            registry = self.source.key[0]
-            raise UpstreamUnreachable(
-                f"{registry} gave no answer within {ANSWER_WITHIN:.0f} s", registry=registry
-            ) from None
+            while self.size is None:
+                await self.changed()
+        except BaseException:  # he gave up waiting, or it failed
+            await self._left()
+            raise
+        self.readers -= 1  # he follows now
         return self.size
 
     async def changed(self) -> None:
@@ -163,13 +161,17 @@ class Flight:
         try:
             yield reader
         finally:
-            self.readers -= 1
             await reader.close()
-            if not self.readers:
-                if self.unstored:
-                    await self._drop_staging()
-                elif self.downloading:
-                    self._owner.unattended(self)
+            await self._left()
+
+    async def _left(self) -> None:
+        """One reader less."""
+        self.readers -= 1
+        if not self.readers:
+            if self.unstored:
+                await self._drop_staging()
+            elif self.downloading:
+                self._owner.unattended(self)
 
     # --- the flight ----------------------------------------------------------------------------------------
 
@@ -205,7 +207,7 @@ class Flight:
             return
         pause, patience, invalid = _FIRST_PAUSE, self._clock.monotonic() + PATIENCE, 0
         while True:
-            reached = self._reached
+            reached = self.reached
             try:
                 async with self.source.open(self.proven[0], self.digest, reached) as download:
                     await self._opened(download)
@@ -221,12 +223,12 @@ class Flight:
                 if await self._is_whole():
                     self._verified()  # more was announced than there is: the digest decides
                     return
-                if self._reached > reached:
+                if self.reached > reached:
                     pause, patience, invalid = _FIRST_PAUSE, self._clock.monotonic() + PATIENCE, 0
                 invalid += isinstance(error, UpstreamInvalid)
                 if self._clock.monotonic() >= patience or invalid >= INVALID:
                     raise
-                log.info("%s from %s broke at %d: %s", self.digest, self.source.key[0], self._reached, error.message)
+                log.info("%s from %s broke at %d: %s", self.digest, self.source.key[0], self.reached, error.message)
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, _LONGEST_PAUSE)
 
@@ -251,7 +253,7 @@ class Flight:
         return Digest.of(bytes(self._small), self.digest.algorithm) == self.digest
 
     @property
-    def _reached(self) -> int:
+    def reached(self) -> int:
         return self.ingest.offset if self.ingest is not None else len(self._small)
 
     async def _opened(self, download: Download) -> None:
@@ -274,14 +276,14 @@ class Flight:
         """Take one connection's bytes. True when everything is there and verified."""
         small = self.size is not None and self.size <= SMALL and self.ingest is None
         ingest = None if small else self.ingest or await self._begin()
-        async for chunk in skipping(download.chunks, self._reached - download.offset):
+        async for chunk in skipping(download.chunks, self.reached - download.offset):
             if ingest is None:
                 self._small += chunk
             else:
                 await ingest.write(chunk)
-            if self.size is not None and self._reached > self.size:
+            if self.size is not None and self.reached > self.size:
                 raise self._mismatch()
-        if self.size is not None and self._reached < self.size:
+        if self.size is not None and self.reached < self.size:
             return False
         if not await self._is_whole():
             raise self._mismatch()
@@ -350,7 +352,7 @@ class Flight:
         self._wake()
         if self.ingest is None:
             return
-        if keep and self.ingest.offset > SMALL and not isinstance(error, UpstreamGone):
+        if keep and self.ingest.offset > SMALL:
             await self.ingest.suspend()
         else:
             await self.ingest.abort()

@@ -78,9 +78,9 @@ class Flights:
         reached: dict[Flight, int] = {}
         while True:
             await asyncio.sleep(WATCH_EVERY)
-            now = {flight: flight.available for flight in self._flights.values() if _unattended(flight)}
-            for flight, available in now.items():
-                if flight in reached and available - reached[flight] < LEAST_RATE * WATCH_EVERY:
+            now = {flight: flight.reached for flight in self._flights.values() if _unattended(flight)}
+            for flight, there in now.items():
+                if flight in reached and there - reached[flight] < LEAST_RATE * WATCH_EVERY:
                     flight.stop("nobody waits for it and it makes no way")
             reached = now
 

@@ -12,7 +12,7 @@ from typing import Protocol
 from mirror.cache.manifests import Manifests
 from mirror.cache.memory import Recent
 from mirror.cache.policy import Policy
-from mirror.cache.proofs import Proofs
+from mirror.cache.proofs import Proofs, in_time
 from mirror.cache.rights import Principal
 from mirror.clock import Clock
 from mirror.errors import ManifestUnknown, MirrorError, NameUnknown, Offline, UpstreamGone, UpstreamNoAnswer
@@ -24,9 +24,13 @@ from mirror.upstream.protocols import Fetched, Source
 
 log = logging.getLogger(__name__)
 
-PAGES = 100  # pages of upstream's tag list that are read at the most
+MOST_NAMES = 200_000  # of upstream's tags that are read at the most, …
+PAGES = 1000  # … on so many pages …
+PAGES_WITHIN = 15.0  # … and the seconds after which no further page is asked for
 REFERRERS_SECONDS = 300.0
-_REMEMBERED = 2_000
+_REMEMBERED_NAMES = 500_000  # tags and referrers kept in memory, over all repositories
+_ENTRY = 16  # what an empty list weighs among them
+_REFERRER = 8  # and a descriptor, in tags
 
 
 class Catalog(store.Tags, store.Manifests, Protocol):
@@ -35,9 +39,10 @@ class Catalog(store.Tags, store.Manifests, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Names:
-    """Upstream's tags, believed until `until` (monotonic)."""
+    """Upstream's tags, believed until `until` (monotonic); `cut` where there are more than were read."""
 
     names: frozenset[str]
+    cut: bool
     until: float
 
 
@@ -58,23 +63,34 @@ class Listings:
         self._proofs = proofs
         self._policy = policy
         self._clock = clock
-        self._tags: Recent[tuple[Repository, bool], Names] = Recent(_REMEMBERED)
-        self._referrers: Recent[tuple[Repository, Digest, bool], Referring] = Recent(_REMEMBERED)
+        self._tags: Recent[tuple[Repository, bool], Names] = Recent(
+            _REMEMBERED_NAMES, lambda known: _ENTRY + len(known.names)
+        )
+        self._referrers: Recent[tuple[Repository, Digest, bool], Referring] = Recent(
+            _REMEMBERED_NAMES, lambda known: _ENTRY + _REFERRER * len(known.descriptors or ())
+        )
 
     async def tags(self, principal: Principal, repository: Repository) -> tuple[list[str], str | None]:
         """All tag names in ASCII order, upstream's and those held for this principal, and a warning where upstream
-        could not be asked. Raises `NameUnknown` where there is nothing that he may know of."""
+        could not be asked, or lists more than is read.
+
+        Raises `NameUnknown` where there is nothing that he may know of.
+        """
         trusted = self._proofs.trusted(principal, repository)
         warning = None
         try:
-            upstream = await self._upstream_tags(repository, trusted=trusted)
+            async with in_time(repository.registry):
+                upstream, cut = await self._upstream_tags(repository, trusted=trusted)
+            if cut:
+                warning = f"{repository.registry} lists more tags than the {len(upstream)} that were read"
         except UpstreamGone:
             upstream = frozenset()
         except (UpstreamNoAnswer, Offline) as error:
             upstream, warning = frozenset(), f"{error.message}; only what is held here is listed"
         held = await self._held_tags(repository, upstream, trusted=trusted)
         if not upstream and not held:
-            raise NameUnknown(f"{repository} is not known", detail={"name": str(repository)})
+            why = f": {warning}" if warning is not None else ""
+            raise NameUnknown(f"{repository} is not known{why}", detail={"name": str(repository)})
         return sorted(upstream | held), warning
 
     async def _held_tags(self, repository: Repository, known: frozenset[str], *, trusted: bool) -> set[str]:
@@ -91,28 +107,30 @@ class Listings:
                 held.add(name)
         return held
 
-    async def _upstream_tags(self, repository: Repository, *, trusted: bool) -> frozenset[str]:
+    async def _upstream_tags(self, repository: Repository, *, trusted: bool) -> tuple[frozenset[str], bool]:
+        """Upstream's tags, and whether that is not all of them."""
         key = (repository, trusted)
         known = self._tags.get(key)
         if known is not None and known.until > self._clock.monotonic():
-            return known.names
+            return known.names, known.cut
 
-        async def ask(source: Source) -> frozenset[str]:
+        async def ask(source: Source) -> tuple[frozenset[str], bool]:
+            until = self._clock.monotonic() + PAGES_WITHIN
             names: set[str] = set()
             page: str | None = None
             for _ in range(PAGES):
                 answer = await source.tags(repository, page)
                 names.update(answer.names)
                 page = answer.next
-                if page is None:
+                if page is None or len(names) >= MOST_NAMES or self._clock.monotonic() >= until:
                     break
-            return frozenset(names)
+            return frozenset(names), page is not None
 
         sources = await self._proofs.sources(repository, trusted=trusted)
-        names, _ = await self._proofs.first(sources, repository, ("tags", ""), ask)
+        (names, cut), _ = await self._proofs.first(sources, repository, ("tags", ""), ask)
         until = self._clock.monotonic() + self._policy.of(repository.registry).tag_ttl
-        self._tags.put(key, Names(names, until))
-        return names
+        self._tags.put(key, Names(names, cut, until))
+        return names, cut
 
     async def referrers(self, principal: Principal, repository: Repository, subject: Digest) -> list[dict[str, object]]:
         """Descriptors of the manifests that name `subject`, upstream's and those held (OCI distribution-spec,
@@ -124,7 +142,8 @@ class Listings:
         trusted = self._proofs.trusted(principal, repository)
         held = await self._held_referrers(repository, subject, trusted=trusted)
         try:
-            upstream = await self._upstream_referrers(repository, subject, trusted=trusted)
+            async with in_time(repository.registry):
+                upstream = await self._upstream_referrers(repository, subject, trusted=trusted)
         except UpstreamGone:
             upstream = ()
         except (UpstreamNoAnswer, Offline) as error:

@@ -9,10 +9,10 @@ import logging
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from mirror.cache.content import Cache
+from mirror.cache.content import Cache, quarantine
 from mirror.cache.memory import Recent
 from mirror.cache.policy import Policy
-from mirror.cache.proofs import Proofs, proof_of
+from mirror.cache.proofs import Proofs, in_time, proof_of
 from mirror.cache.rights import Principal
 from mirror.clock import Clock
 from mirror.errors import (
@@ -108,7 +108,8 @@ class Manifests:
             self._asking[key] = task
             task.add_done_callback(lambda _: self._asking.pop(key, None))
         try:
-            return Answer(await asyncio.shield(task), Cache.MISS)
+            async with in_time(repository.registry):
+                return Answer(await asyncio.shield(task), Cache.MISS)
         except UpstreamGone as error:
             raise ManifestUnknown(f"manifest {digest} is not known in {repository}") from error
 
@@ -140,7 +141,7 @@ class Manifests:
         try:
             raw = await self._store.read(digest, holding.location, holding.size)
         except BlobUnknown:
-            await self._catalog.quarantine(digest)
+            await quarantine(self._catalog, digest)
             return None
         except StoreFailed as error:
             log.warning("manifest %s is held and cannot be read; it is fetched: %s", digest, error.message)

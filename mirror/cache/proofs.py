@@ -4,26 +4,30 @@ Proofs stand on the link between a repository and a blob, never on the blob. A s
 nothing away.
 """
 
+import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import TypeVar
 
 from mirror.cache.memory import Lately
 from mirror.cache.policy import Policy
 from mirror.cache.rights import Principal, Rights
 from mirror.clock import Clock
-from mirror.errors import MirrorError, Offline, StoreFailed, UpstreamError, UpstreamGone
+from mirror.errors import MirrorError, Offline, StoreFailed, UpstreamError, UpstreamGone, UpstreamUnreachable
 from mirror.oci.digest import Digest
 from mirror.oci.names import Repository
 from mirror.store.protocols import Holding, Link, Proof, Repositories, Visibility
 from mirror.upstream.protocols import Source, Upstreams
 
 log = logging.getLogger(__name__)
+
 T = TypeVar("T")
 Question = tuple[str, str | Digest]
 """What was asked for: a kind and a name. containerd asks for a digest as a blob first, then as a manifest: the one
 "no" must not answer the other question."""
 
+ANSWER_WITHIN = 25.0  # seconds that a client waits for headers at the most; containerd gives up after 30
 NEGATIVE_SECONDS = 10.0  # how long a registry's "no" is believed without asking again
 _NEGATIVE_ENTRIES = 20_000
 _PRIVATE_BELIEVED = 600.0  # seconds for which a private repository is not asked for without credentials first
@@ -64,11 +68,21 @@ class Proofs:
 
         A public blob is served under any upstream repository that he may read, without a new link.
         """
-        if holding.link is not None and self.visible(holding.link, trusted=trusted):
+        link = holding.link
+        if link is not None and self.visible(link, trusted=trusted):
+            return True
+        if link is not None and link.credentials_at is not None and trusted and await self._confirmed(repository):
             return True
         if not holding.public or repository.is_own:
             return False
         return await self.readable(repository, trusted=trusted)
+
+    async def _confirmed(self, repository: Repository) -> bool:
+        """Whether its registry served this private repository to our credentials lately. A client that has the layers
+        asks for the tag alone: what it confirms must not go dark beneath it."""
+        facts = await self._catalog.repository(repository)
+        age = self._clock.age(facts.checked_at)
+        return facts.visibility is Visibility.PRIVATE and age is not None and age <= self._policy.private_stale
 
     async def readable(self, repository: Repository, *, trusted: bool) -> bool:
         """Whether it is known already that he may read this repository at all."""
@@ -146,8 +160,18 @@ class Proofs:
         if facts.visibility is not visibility or age is None or age > _PRIVATE_BELIEVED:
             try:
                 await self._catalog.set_visibility(repository, visibility, self._clock.wall())
-            except StoreFailed as error:  # the answer is there all the same
-                log.warning("what %s is to strangers is not written down: %s", repository, error.message)
+            except StoreFailed as error:  # the answer does not depend on it; the next one notes it
+                log.warning("the visibility of %s is not written down: %s", repository, error.message)
+
+
+@asynccontextmanager
+async def in_time(registry: str) -> AsyncIterator[None]:
+    """The limit of what a client waits for, over all sources, URLs and questions together (`ANSWER_WITHIN`)."""
+    try:
+        async with asyncio.timeout(ANSWER_WITHIN):
+            yield
+    except TimeoutError:
+        raise UpstreamUnreachable(f"{registry} gave no answer in time", registry=registry) from None
 
 
 def proof_of(source: Source) -> Proof:

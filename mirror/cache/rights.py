@@ -91,7 +91,10 @@ class Rights:
         """Raises `Unsupported` for a method that this route does not have, `Denied` for one he may not use."""
         action = ACTIONS.get((route, method))
         if action is None:
-            raise Unsupported(f"{method} is not supported here: this mirror is read-only", detail={"method": method})
+            allow = ", ".join(known for where, known in ACTIONS if where is route)
+            raise Unsupported(
+                f"{method} is not supported here: this mirror is read-only", detail={"method": method, "allow": allow}
+            )
         if action not in ALLOWED[principal.role]:
             raise Denied(f"{method} here needs the mirror's own socket or this machine", detail={"action": str(action)})
         return action

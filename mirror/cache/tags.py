@@ -15,7 +15,7 @@ from mirror.cache.content import Cache
 from mirror.cache.manifests import Answer, Kept, Manifests, parsed
 from mirror.cache.memory import Recent
 from mirror.cache.policy import Policy
-from mirror.cache.proofs import Proofs, proof_of
+from mirror.cache.proofs import ANSWER_WITHIN, Proofs, proof_of
 from mirror.cache.rights import Principal
 from mirror.clock import Clock
 from mirror.errors import (
@@ -37,8 +37,7 @@ from mirror.upstream.protocols import Source
 log = logging.getLogger(__name__)
 
 STALE_SECONDS = 5.0  # how long a stale answer is repeated before upstream is asked again
-HURRY = 3.0  # seconds after which a held manifest is served rather than waiting for a slow registry
-ANSWER_WITHIN = 25.0  # … and the limit where nothing is held; containerd gives up after 30
+HURRY = 3.0  # seconds after which a held manifest is served rather than waiting for a slow registry, …
 _ENTRIES = 50_000
 
 

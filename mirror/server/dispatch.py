@@ -7,13 +7,15 @@ from time import monotonic, time
 from typing import cast
 
 from aiohttp import web
+from multidict import CIMultiDict
+from yarl import URL
 
 from mirror.cache.content import Cache
 from mirror.cache.listings import Listings
 from mirror.cache.names import Names
 from mirror.cache.rights import Rights, Role, StatusRoute
 from mirror.cache.traffic import Traffic
-from mirror.errors import MirrorError, Unsupported, UpstreamLoop
+from mirror.errors import MirrorError, PathUnknown, Unsupported, UpstreamLoop
 from mirror.oci import routes
 from mirror.operations.status import Status
 from mirror.server.access_log import AccessLog
@@ -60,6 +62,19 @@ class Services:
     instance: str
 
 
+def _origin_form(request: web.BaseRequest) -> web.BaseRequest:
+    """A request in absolute form, as it is sent to a proxy, in origin form: what it names counts, not `Host` (RFC 9112,
+    3.2.2). Anything else (`*`, an authority) is left for the routes to refuse."""
+    scheme, separator, rest = request.raw_path.partition("://")
+    if not separator or scheme.lower() not in ("http", "https"):
+        return request
+    end = min((rest.find(mark) for mark in "/?#" if mark in rest), default=len(rest))
+    headers = CIMultiDict(request.headers)
+    headers["Host"] = rest[:end].rpartition("@")[2]
+    path = rest[end:]
+    return request.clone(rel_url=URL(path if path.startswith("/") else "/" + path, encoded=True), headers=headers)
+
+
 @dataclass(slots=True)
 class Outcome:
     """A response, how it came to be, and its body's size in bytes."""
@@ -97,6 +112,8 @@ class Dispatch:
         """Answer one request. Whatever goes wrong becomes an answer too, or an aborted connection."""
         began = monotonic()
         services = self._services
+        if not request.raw_path.startswith("/"):
+            request = _origin_form(request)
         route: routes.Route | None = None
         try:
             loop = self._loop(request)
@@ -123,6 +140,8 @@ class Dispatch:
 
     async def _answer(self, call: Call, route: routes.Route) -> Outcome:
         services = self._services
+        if isinstance(route, routes.CatalogRoute):
+            raise PathUnknown("this mirror gives no list of its repositories")
         services.rights.check(call.principal, type(route), call.request.method)
         match route:
             case routes.ManifestRoute():
@@ -172,7 +191,7 @@ class Dispatch:
         if role is None:
             role = services.authentication.role(request.headers, local=connection.local)
         raw = request.raw_path
-        ns = "ns=" in raw and "?" in raw
+        ns = "?ns=" in raw or "&ns=" in raw
         return Call(request, services.rights.principal(role), connection.client, request.headers.get("Host", ""), ns)
 
     def _loop(self, request: web.BaseRequest) -> web.Response | None:

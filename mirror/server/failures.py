@@ -38,7 +38,7 @@ class Failures:
         elif isinstance(error, RangeNotSatisfiable):
             headers["Content-Range"] = f"bytes */{error.size}"
         elif isinstance(error, Unsupported):
-            headers["Allow"] = "GET, HEAD"
+            headers["Allow"] = str((error.detail or {}).get("allow", "GET, HEAD"))
         return self._answer(status, code, error.message, error.detail, headers)
 
     def unexpected(self, error: Exception) -> web.Response:

@@ -6,6 +6,7 @@ it lacks stand here: a client that connects and sends no request is let go.
 
 import asyncio
 import logging
+import socket
 from dataclasses import dataclass
 from email.utils import formatdate
 from time import time
@@ -21,6 +22,7 @@ from mirror.server.authentication import is_loopback
 log = logging.getLogger(__name__)
 
 FIRST_REQUEST_WITHIN = 30.0  # seconds from the connection to the whole head of the first request
+STALLED = 300.0  # seconds for which a client may take nothing of what is sent to it
 KEEPALIVE = 75.0  # seconds that an idle connection is kept
 _HEADS = 4096
 _LONGEST_HEAD = 2048
@@ -122,6 +124,9 @@ class Connection(web.RequestHandler):
         peer = self.peername
         self.client = peer[0] if isinstance(peer, tuple) else "socket"
         self.local = is_loopback(peer) and is_loopback(self.sockname)
+        sock = transport.get_extra_info("socket")
+        if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(STALLED * 1000))
         self._first = self._loop.call_later(FIRST_REQUEST_WITHIN, self._too_slow)
 
     def connection_lost(self, exc: BaseException | None) -> None:

@@ -2,12 +2,15 @@
 
 import pytest
 
+from mirror.cache import proofs as proofs_module
 from mirror.cache.content import Cache
 from mirror.cache.policy import Policy
 from mirror.cache.proofs import NEGATIVE_SECONDS
 from mirror.cache.rights import LOOPBACK, STRANGER, Principal
 from mirror.errors import (
     BlobUnknown,
+    MirrorError,
+    NoRoom,
     Offline,
     UpstreamDigestMismatch,
     UpstreamGone,
@@ -275,6 +278,64 @@ async def test_private_content_goes_dark_when_nobody_confirms_it(private_world: 
     world.hub.credentialed.down(None)
     world.hub.add(ALPINE, DATA)
     assert await opened_as(world, ALPINE, digest) is Cache.HIT  # one HEAD, and it is confirmed anew
+
+
+async def test_private_layers_stay_as_long_as_their_repository_is_confirmed(private_world: World) -> None:
+    """A client that has the layers asks for the tag alone. Breaks if only a layer's own HEAD renews it."""
+    world = private_world
+    digest = await hold(world, DATA, (ALPINE, Proof.CREDENTIALS))
+    world.clock.advance(world.policy.private_stale)
+    await world.catalog.set_visibility(ALPINE, Visibility.PRIVATE, world.clock.wall())  # as its tag's HEAD does
+    world.hub.anonymous.down(unreachable())
+    world.hub.credentialed.down(unreachable())
+    world.clock.advance(world.policy.private_stale)
+    assert await opened_as(world, ALPINE, digest) is Cache.HIT
+    with pytest.raises(MirrorError):
+        await opened_as(world, ALPINE, digest, STRANGER)
+    with pytest.raises(MirrorError):
+        await opened_as(world, NGINX, digest)
+    world.clock.advance(1)
+    with pytest.raises(UpstreamUnreachable):
+        await opened_as(world, ALPINE, digest)
+
+
+async def test_no_blob_in_time(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Breaks if each source and each question has a limit of its own and no limit is put on them together."""
+    monkeypatch.setattr(proofs_module, "ANSWER_WITHIN", 0.01)
+    digest = world.hub.add(ALPINE, DATA)
+    world.hub.anonymous.script("open", Gate())
+    with pytest.raises(UpstreamUnreachable, match="in time"):
+        await opened_as(world, ALPINE, digest)
+    world.hub.anonymous.script("size", Gate())
+    with pytest.raises(UpstreamUnreachable, match="in time"):
+        await world.content.stat(LOOPBACK, ALPINE, digest)
+
+
+async def test_a_proof_that_cannot_be_written_down_is_a_proof(
+    private_world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = private_world
+    digest = await hold(world, DATA, (ALPINE, Proof.CREDENTIALS))
+    world.hub.add(NGINX, DATA)
+
+    async def full(*_: object, **__: object) -> bool:
+        raise NoRoom("the disk is full")
+
+    monkeypatch.setattr(world.catalog, "link", full)
+    assert await opened_as(world, NGINX, digest) is Cache.HIT
+
+
+async def test_a_rotten_file_that_cannot_be_written_down_is_fetched_all_the_same(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digest = world.hub.add(ALPINE, DATA)
+    await world.catalog.hold(digest, len(DATA), "nowhere", [(ALPINE, Proof.ANONYMOUS)], world.clock.wall())
+
+    async def full(*_: object, **__: object) -> None:
+        raise NoRoom("the disk is full")
+
+    monkeypatch.setattr(world.catalog, "quarantine", full)
+    assert await world.pull(ALPINE, digest, LOOPBACK) == DATA
 
 
 # --- ranges -----------------------------------------------------------------------------------------------

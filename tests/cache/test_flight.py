@@ -307,11 +307,37 @@ async def test_a_refusal_before_the_size_is_the_callers_to_handle(world: World, 
     assert await whole(await launch(world, digest)) == BIG
 
 
-async def test_no_answer_in_time(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(flight_module, "ANSWER_WITHIN", 0.0)
-    world.hub.anonymous.script("open", Gate())
-    with pytest.raises(UpstreamUnreachable):
-        await launch(world, world.hub.add(ALPINE, BIG))
+async def test_who_waits_for_the_size_attends_to_it(world: World) -> None:
+    gate = Gate()
+    world.hub.anonymous.script("open", gate)
+    digest = world.hub.add(ALPINE, BIG)
+    waiting = [world.tasks.spawn("reader", launch(world, digest)) for _ in range(2)]
+    await gate.reached.wait()
+    flight = world.flights.flying(digest, world.hub.anonymous)
+    assert flight is not None
+    assert flight.readers == 2
+    waiting[0].cancel()
+    await settled(waiting[0].done)
+    assert flight.readers == 1
+    gate.release()
+    assert await whole(await waiting[1]) == BIG
+    assert flight.readers == 0
+
+
+async def test_what_one_repository_lacks_leaves_the_staging_of_another(world: World) -> None:
+    digest = world.hub.add(ALPINE, BIG)
+    world.hub.anonymous.bodies.append(Body([400_000, Gate()]))
+    flight = await launch(world, digest)
+    await settled(lambda: flight.available == 400_000)
+    flight.stop("for the test")
+    await world.idle()
+    (staged,) = await world.store.staged()
+    with pytest.raises(UpstreamGone):
+        await world.flights.join(digest, world.hub.anonymous, NGINX, CLIENT)
+    await world.idle()
+    assert await world.store.staged() == [staged]
+    assert await whole(await launch(world, digest)) == BIG
+    assert opens(world)[-1] == "400000-"
 
 
 async def test_a_mistake_of_ours_is_logged_and_tells_everybody(world: World, caplog: pytest.LogCaptureFixture) -> None:

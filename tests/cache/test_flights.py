@@ -293,14 +293,19 @@ async def test_flights_without_readers_and_without_progress_are_stopped(
     monkeypatch.setattr(flights_module, "asyncio", Asyncio)
     idle, _ = await flying(world, random_bytes("idle", 700_000))
     read_by_one, _ = await flying(world, random_bytes("read", 700_000))
-    fast, _ = await flying(world)
+    more, gate = Gate(), Gate()
+    digest = world.hub.add(ALPINE, random_bytes("fast", 1_400_000))
+    world.hub.anonymous.bodies.append(Body([100_000, more, 600_000, gate]))
+    fast = await world.flights.join(digest, world.hub.anonymous, ALPINE, CLIENT)
+    assert fast is not None
     world.tasks.background("watch", world.flights.watch(), endless=True)
 
     await settled(lambda: bool(asleep))
     async with read_by_one.follow(ALPINE):
         await look()
         assert idle.state is State.FLYING  # seen once: it has had no time yet
-        fast.available += int(flights_module.LEAST_RATE * flights_module.WATCH_EVERY)
+        more.release()
+        await gate.reached.wait()
         await look()
         await settled(lambda: idle.state is State.FAILED)
         assert (fast.state, read_by_one.state) == (State.FLYING, State.FLYING)

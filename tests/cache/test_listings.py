@@ -5,6 +5,7 @@ import json
 import pytest
 
 from mirror.cache import listings as listings_module
+from mirror.cache import proofs as proofs_module
 from mirror.cache.listings import REFERRERS_SECONDS
 from mirror.cache.policy import Policy
 from mirror.cache.proofs import NEGATIVE_SECONDS
@@ -15,7 +16,7 @@ from mirror.oci.manifest import OCI_INDEX, Manifest
 from mirror.oci.names import Repository
 from mirror.store.protocols import Origin, Proof
 from mirror.upstream.protocols import Fetched
-from tests.cache.scripted import ScriptedSource, limited, unreachable
+from tests.cache.scripted import Gate, ScriptedSource, limited, unreachable
 from tests.cache.support import World
 from tests.store.samples import ALPINE, NGINX, image
 
@@ -56,9 +57,38 @@ async def test_every_page_is_read_up_to_a_bound(world: World, monkeypatch: pytes
     world.hub.push(ALPINE, IMAGE, *"abcdefg")
     assert (await tags(world))[0] == list("abcdefg")
     assert world.hub.anonymous.count("tags") == 4
-    monkeypatch.setattr(listings_module, "PAGES", 3)
+    monkeypatch.setattr(listings_module, "MOST_NAMES", 6)
     world.clock.advance(60)
-    assert (await tags(world))[0] == list("abcdef")
+    cut = "docker.io lists more tags than the 6 that were read"
+    assert await tags(world) == (list("abcdef"), cut)
+    assert await tags(world) == (list("abcdef"), cut)  # from memory too
+    world.clock.advance(60)
+    monkeypatch.setattr(listings_module, "PAGES", 2)
+    assert (await tags(world))[0] == list("abcd")
+    world.clock.advance(60)
+    monkeypatch.setattr(listings_module, "PAGES_WITHIN", 0.0)
+    assert (await tags(world))[0] == list("ab")
+
+
+async def test_lists_weigh_what_they_hold(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Breaks if they are remembered by their number: a few repositories with 100,000 tags each would fill memory."""
+    monkeypatch.setattr(listings_module, "_REMEMBERED_NAMES", 100)
+    small = World()
+    for repository in (ALPINE, NGINX):
+        small.hub.push(repository, IMAGE, *(f"{n:03}" for n in range(60)))
+        await tags(small, repository=repository)
+    await tags(small, repository=ALPINE)
+    assert small.hub.anonymous.count("tags") == 3
+
+
+async def test_no_list_in_time(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(proofs_module, "ANSWER_WITHIN", 0.01)
+    await hold(world, IMAGE, "held")
+    world.hub.anonymous.script("tags", Gate())
+    assert await tags(world) == (["held"], "docker.io gave no answer in time; only what is held here is listed")
+    world.hub.anonymous.script("referrers", Gate())
+    with pytest.raises(ManifestUnknown):
+        await referrers(world)
 
 
 async def test_it_is_remembered_as_long_as_a_tag(world: World) -> None:

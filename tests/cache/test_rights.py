@@ -74,7 +74,10 @@ def test_a_class_that_is_no_route_is_refused_to_everybody() -> None:
 def test_a_method_that_nobody_has_is_405_and_one_that_others_have_is_403() -> None:
     with pytest.raises(Unsupported) as unsupported:
         OPEN.check(SOCKET, routes.BlobRoute, "DELETE")
-    assert (unsupported.value.status, unsupported.value.detail) == (405, {"method": "DELETE"})
+    assert (unsupported.value.status, unsupported.value.detail) == (
+        405,
+        {"method": "DELETE", "allow": "GET, HEAD"},
+    )
     with pytest.raises(Denied) as denied:
         OPEN.check(STRANGER, StatusRoute, "GET")
     assert (denied.value.status, denied.value.detail) == (403, {"action": "status"})

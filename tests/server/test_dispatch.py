@@ -12,6 +12,7 @@ from mirror.server import dispatch as module
 from mirror.server.dispatch import Dispatch
 from mirror.upstream.loops import LOOP, VIA
 from tests.cache.support import settled
+from tests.faults.support import client
 from tests.server.calls import ABSENT, Call, Wire
 from tests.support.fake_registry import Gate, behaviours
 
@@ -51,6 +52,26 @@ async def test_what_another_mirror_causes_carries_on_its_ids(wire: Wire) -> None
     assert ("manifests", f"{instance(wire)}, another, third") in vias
     assert ("blobs", f"{instance(wire)}, fourth") in vias
     assert ("blobs", instance(wire)) in vias
+
+
+# --- the target -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("scheme", ["http", "HTTPS"])
+async def test_an_absolute_target_names_the_host(wire: Wire, scheme: str) -> None:
+    """RFC 9112, 3.2.2: a server has to accept what is meant for a proxy, and `Host` counts for nothing then."""
+    for _ in range(2):  # nor may the second be answered at once as something else
+        async with client(wire.mirror, f"{scheme}://localhost{TAG}", Host="evil.example") as answer:
+            assert (answer.status, answer.headers["docker-content-digest"]) == (200, wire.content.image.digest)
+            assert len(await answer.rest()) > 0
+            await answer.ask(f"{scheme}://localhost", Host="evil.example")
+            assert answer.status == 404
+
+
+@pytest.mark.parametrize("target", ["*", "localhost:80", "http:/v2/", "://v2/", "ftp://x/v2/"])
+async def test_another_target_is_no_route(wire: Wire, target: str) -> None:
+    async with client(wire.mirror, target) as answer:
+        assert answer.status in {400, 404}
 
 
 # --- what goes wrong --------------------------------------------------------------------------------------

@@ -33,7 +33,8 @@ CALLS = [
     # pushes are for a later day
     *(Call(f"{method} /v2/library/alpine/manifests/3", 405, {"Allow": ANY}, "UNSUPPORTED")
       for method in ("PUT", "DELETE", "POST", "PATCH", "OPTIONS")),
-    Call("POST /v2/library/alpine/blobs/uploads/", 405, ERROR, "UNSUPPORTED"),
+    Call("GET /v2/_catalog", 404, ERROR, "UNSUPPORTED"),
+    Call("POST /v2/library/alpine/blobs/uploads/", 405, {**ERROR, "Allow": ""}, "UNSUPPORTED"),
     Call("PUT /v2/library/alpine/blobs/uploads/x?digest={small}", 405, ERROR, "UNSUPPORTED"),
     Call("DELETE /v2/library/alpine/blobs/{small}", 405, ERROR, "UNSUPPORTED"),
     # the other pages
