@@ -65,6 +65,10 @@ class Blob:
                 yield passing
 
 
+class _LandedError(Exception):
+    """The blob landed before it was asked for."""
+
+
 async def quarantine(catalog: Links, digest: Digest) -> None:
     """Its file is missing, cut or rotten: never served again, fetched anew. Where that cannot be written down (a full
     disk) the next one who asks finds out again."""
@@ -96,9 +100,7 @@ class Content:
         trusted = self._proofs.trusted(principal, repository)
         async with AsyncExitStack() as stack:
             async with in_time(repository.registry):
-                blob = await self._open_held(stack, repository, digest, trusted=trusted) or await self._fetch(
-                    stack, repository, digest, client, trusted=trusted
-                )
+                blob = await self._found(stack, repository, digest, client, trusted=trusted)
             yield blob
 
     async def stat(self, principal: Principal, repository: Repository, digest: Digest) -> tuple[int | None, Cache]:
@@ -149,6 +151,18 @@ class Content:
             return holding
         return holding if linked else None
 
+    async def _found(
+        self, stack: AsyncExitStack, repository: Repository, digest: Digest, client: str, *, trusted: bool
+    ) -> Blob:
+        """Held, or from a flight. Whoever finds it neither held nor flying because it landed in between looks again."""
+        while True:
+            landing = self._flights.landing(digest)
+            blob = await self._open_held(stack, repository, digest, trusted=trusted)
+            if blob is None:
+                blob = await self._fetch(stack, repository, digest, client, landing, trusted=trusted)
+            if blob is not None:
+                return blob
+
     async def _open_held(
         self, stack: AsyncExitStack, repository: Repository, digest: Digest, *, trusted: bool
     ) -> Blob | None:
@@ -166,20 +180,30 @@ class Content:
         return Blob(holding.size, Cache.HIT, held=reader)
 
     async def _fetch(
-        self, stack: AsyncExitStack, repository: Repository, digest: Digest, client: str, *, trusted: bool
-    ) -> Blob:
+        self,
+        stack: AsyncExitStack,
+        repository: Repository,
+        digest: Digest,
+        client: str,
+        landing: int,
+        *,
+        trusted: bool,
+    ) -> Blob | None:
+        """From a flight; None where one landed after `landing` was looked at: it may be held now."""
+
         async def ask(source: Source) -> Flight | None:
+            if self._flights.landing(digest) != landing and self._flights.flying(digest, source) is None:
+                raise _LandedError  # past `first`: the registry has said nothing
             return await self._flights.join(digest, source, repository, client)
 
         sources = await self._proofs.sources(repository, trusted=trusted)
         try:
             flight, _ = await self._proofs.first(sources, repository, ("blob", digest), ask)
+        except _LandedError:
+            return None
         except UpstreamGone as error:
             raise BlobUnknown(f"blob {digest} is not known in {repository}") from error
-        if flight is None or flight.size is None:  # it landed while the right was being asked for
-            blob = await self._open_held(stack, repository, digest, trusted=trusted)
-            if blob is None:
-                raise BlobUnknown(f"blob {digest} is not known in {repository}")
-            return blob
+        if flight is None or flight.size is None:
+            return None
         joined, flight.joined = flight.joined, True
         return Blob(flight.size, Cache.MISS, flight=flight, joined=joined)

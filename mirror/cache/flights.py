@@ -8,6 +8,7 @@ import asyncio
 import logging
 
 from mirror.cache.flight import Catalog, Flight
+from mirror.cache.memory import Recent
 from mirror.cache.partial import Known
 from mirror.clock import Clock
 from mirror.errors import UpstreamGone
@@ -22,6 +23,7 @@ log = logging.getLogger(__name__)
 
 UNATTENDED = 16  # flights without a reader that one client may leave behind …
 UNATTENDED_BYTES = 32 * 1024**3  # … and how many bytes these may still have to fetch
+_LANDINGS = 10_000  # that are remembered
 LEAST_RATE = 16 * 1024  # bytes a second that a flight without a reader must make, …
 WATCH_EVERY = 30.0  # … looked at this often, in seconds
 
@@ -37,6 +39,8 @@ class Flights:
         self._clock = clock
         self._known = Known()
         self._flights: dict[tuple[Digest, tuple[str, bool]], Flight] = {}
+        self._landings = 0
+        self._landed: Recent[Digest, int] = Recent(_LANDINGS)
 
     async def recall(self) -> None:
         """Learn what an earlier process left to be resumed. Called once, before the first `join`."""
@@ -48,6 +52,10 @@ class Flights:
     def flying(self, digest: Digest, source: Source) -> Flight | None:
         """The flight of this digest from this source, if there is one."""
         return self._flights.get((digest, source.key))
+
+    def landing(self, digest: Digest) -> int:
+        """Which landing of all was the last one of this digest; 0 where it is none of the latest."""
+        return self._landed.get(digest) or 0
 
     async def join(self, digest: Digest, source: Source, repository: Repository, client: str) -> Flight | None:
         """A flight that may feed `repository`, started: its size is known. `client` answers for it if it is new.
@@ -116,6 +124,9 @@ class Flights:
 
     def ended(self, flight: Flight) -> None:
         """It can be joined no more."""
+        if flight.landed:
+            self._landings += 1
+            self._landed.put(flight.digest, self._landings)
         key = (flight.digest, flight.source.key)
         if self._flights.get(key) is flight:
             del self._flights[key]

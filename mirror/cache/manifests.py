@@ -101,6 +101,9 @@ class Manifests:
         kept = await self.held(repository, digest)
         if kept is not None and self._proofs.visible(kept.link, trusted=trusted):
             return Answer(kept, Cache.HIT)
+        answer = self.remembered(principal, repository, digest)  # it came while the catalog was being read
+        if answer is not None:
+            return answer
         key = (repository, digest, trusted, via.get())  # whom a mirror asks may wait for that mirror
         task = self._asking.get(key)
         if task is None:

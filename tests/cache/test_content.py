@@ -19,7 +19,8 @@ from mirror.errors import (
 )
 from mirror.oci.digest import Digest
 from mirror.oci.names import Repository
-from mirror.store.protocols import Proof, Visibility
+from mirror.store.protocols import Holding, Proof, Visibility
+from mirror.tasks import Tasks
 from tests.cache.scripted import Body, Gate, limited, unreachable
 from tests.cache.support import CLIENT, World, read, settled
 from tests.store.samples import ALPINE, NGINX, OWN, TOOL, image
@@ -385,3 +386,45 @@ async def test_the_reason_is_kept_for_the_log(world: World) -> None:
     with pytest.raises(BlobUnknown) as caught:
         await opened_as(world, ALPINE, Digest.of(DATA))
     assert isinstance(caught.value.__cause__, UpstreamGone)
+
+
+# --- between held and flying ------------------------------------------------------------------------------
+
+
+async def look_land_ask(world: World, monkeypatch: pytest.MonkeyPatch, digest: Digest, who: Principal) -> Cache:
+    """`who` reads in the catalog that nothing is held; then somebody else's download lands; then he goes on."""
+    holding, late, gate = world.catalog.holding, [True], Gate()
+
+    async def slow(repository: Repository, digest: Digest, *, is_manifest: bool) -> Holding | None:
+        answer = await holding(repository, digest, is_manifest=is_manifest)
+        if late:
+            late.clear()
+            await gate.wait()
+        return answer
+
+    monkeypatch.setattr(world.catalog, "holding", slow)
+    asking = Tasks().spawn("asking", opened_as(world, ALPINE, digest, who))
+    await gate.reached.wait()
+    assert await world.pull(ALPINE, digest, LOOPBACK) == DATA
+    await world.idle()
+    gate.release()
+    return await asking
+
+
+async def test_what_lands_between_two_looks_is_not_fetched_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The catalog's answer may be older than the landing. Breaks if whoever finds no flight then begins one."""
+    digest = world.hub.add(ALPINE, DATA)
+    assert await look_land_ask(world, monkeypatch, digest, LOOPBACK) is Cache.HIT
+    assert asked(world) == ["open anonymous"]
+
+
+async def test_what_landed_for_the_trusted_says_nothing_about_strangers(
+    private_world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Breaks if a landing counts as an answer of the registry to whoever asks without credentials."""
+    world = private_world
+    digest = world.hub.add(ALPINE, DATA)
+    world.hub.private.add(ALPINE)
+    with pytest.raises(BlobUnknown):
+        await look_land_ask(world, monkeypatch, digest, STRANGER)
+    assert (await world.catalog.repository(ALPINE)).visibility is Visibility.PRIVATE
