@@ -407,6 +407,7 @@ async def look_land_ask(world: World, monkeypatch: pytest.MonkeyPatch, digest: D
     await gate.reached.wait()
     assert await world.pull(ALPINE, digest, LOOPBACK) == DATA
     await world.idle()
+    world.clock.advance(NEGATIVE_SECONDS)  # the registry's "no" to the other is forgotten
     gate.release()
     return await asking
 
