@@ -50,6 +50,12 @@ class PathUnknown(MirrorError):
     code, status, exit_code = "UNSUPPORTED", 404, 4
 
 
+class NoSearch(MirrorError):
+    """A registry that offers neither a search nor a catalog."""
+
+    code, status, exit_code = "UNSUPPORTED", 404, 4
+
+
 class NameInvalid(MirrorError):
     code, status, exit_code = "NAME_INVALID", 400, 2
 
@@ -102,12 +108,24 @@ class Denied(MirrorError):
     code, status, exit_code = "DENIED", 403, 5
 
 
+class Conflict(Denied):
+    """Something else stands against it, which he may overrule (docker: 409, "must be forced")."""
+
+    exit_code = 1
+
+
 class Unsupported(MirrorError):
     code, status = "UNSUPPORTED", 405
 
 
 class TooManyRequests(MirrorError):
+    """Nothing more is taken from this client for `retry_after` seconds."""
+
     code, status, exit_code = "TOOMANYREQUESTS", 429, 6
+
+    def __init__(self, message: str, *, detail: Mapping[str, object] | None = None, retry_after: float = 1.0) -> None:
+        super().__init__(message, detail=detail)
+        self.retry_after = retry_after
 
 
 class Unavailable(MirrorError):

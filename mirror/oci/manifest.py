@@ -78,6 +78,11 @@ _Object = dict[str, Any]
 _NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
+def is_foreign(media_type: str) -> bool:
+    """Whether this type of layer may not be distributed: a registry need not have it."""
+    return _FOREIGN_LAYER.fullmatch(media_type) is not None
+
+
 @dataclass(frozen=True, slots=True)
 class Descriptor:
     """What some content is, how it is called, how many bytes it has (image-spec, descriptor.md)."""
@@ -329,7 +334,7 @@ def _child(value: object, role: Role | None, where: str) -> Child:
         descriptor=descriptor,
         platform=_platform(item, where),
         annotations=_annotations(item, where),
-        foreign=bool(item.get("urls")) or _FOREIGN_LAYER.fullmatch(descriptor.media_type) is not None,
+        foreign=bool(item.get("urls")) or is_foreign(descriptor.media_type),
     )
 
 

@@ -206,6 +206,18 @@ class Repository:
         return f"{self.registry}/{self.path}"
 
 
+def split_reference(text: str) -> tuple[str, str | None, str | None]:
+    """The parts of `name[:tag][@digest]` as they are written; docker's default tag where there is neither a tag nor a
+    digest. Raises `NameInvalid` where nothing follows a colon."""
+    name, at, digest = text.partition("@")
+    start, colon, tag = name.rpartition(":")
+    if not colon or "/" in tag:  # no colon, or one that belongs to a port
+        start, tag = name, "" if at else DEFAULT_TAG
+    elif not tag:
+        raise NameInvalid("invalid tag: nothing follows the colon")
+    return start, tag or None, digest if at else None
+
+
 @dataclass(frozen=True, slots=True)
 class Reference:
     """A repository with a tag, a digest, or both; where both stand, the digest decides. Raises `NameInvalid`."""
@@ -224,13 +236,8 @@ class Reference:
     @classmethod
     def parse(cls, text: str) -> Self:
         """Read `name[:tag][@digest]` with docker's defaults. Raises `NameInvalid`, for the digest `DigestInvalid`."""
-        name, at, digest = text.partition("@")
-        start, colon, tag = name.rpartition(":")
-        if not colon or "/" in tag:  # no colon, or one that belongs to a port
-            start, tag = name, "" if at else DEFAULT_TAG
-        elif not tag:
-            raise NameInvalid("invalid tag: nothing follows the colon")
-        return cls(Repository.parse(start), tag or None, Digest.parse(digest) if at else None)
+        name, tag, digest = split_reference(text)
+        return cls(Repository.parse(name), tag, Digest.parse(digest) if digest is not None else None)
 
     @property
     def target(self) -> str | Digest:

@@ -7,6 +7,8 @@ Which registry a request means is said in one of these forms (design.md §5):
     /HOST/v2/<name>/…           a mirror configured with a path
     /v2/<name>/…                none is said
 
+Beside it stands what is left of docker's first protocol: its search (`/v1/_ping`, `/v1/search`).
+
 `parse` takes the path as it stood on the request line and decodes it exactly once; `build` is its inverse.
 """
 
@@ -92,8 +94,31 @@ class CatalogRoute:
     last: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class OldPing:
+    """`/v1/_ping`: what dockerd asks before it searches (moby `registry/search_endpoint_v1.go`)."""
+
+
+@dataclass(frozen=True, slots=True)
+class SearchRoute:
+    """`/v1/search`: repositories by a term, page by page of `n` (moby `registry/search_session.go`)."""
+
+    term: str
+    n: int | None = None
+    page: int | None = None
+
+
 Route: TypeAlias = (
-    Base | ManifestRoute | BlobRoute | TagsRoute | ReferrersRoute | UploadsRoute | UploadRoute | CatalogRoute
+    Base
+    | ManifestRoute
+    | BlobRoute
+    | TagsRoute
+    | ReferrersRoute
+    | UploadsRoute
+    | UploadRoute
+    | CatalogRoute
+    | OldPing
+    | SearchRoute
 )
 NamedRoute: TypeAlias = ManifestRoute | BlobRoute | TagsRoute | ReferrersRoute | UploadsRoute | UploadRoute
 
@@ -110,11 +135,11 @@ def parse(path: str, query: str = "") -> Route:
     """
     path = _decoded(path)
     parameters = _parameters(query) if query else _NO_PARAMETERS
+    if path.startswith("/v1/"):
+        return _old(path, parameters)
     registry, rest = _split_prefix(path)
-    if rest == "":
-        return Base()
-    if rest == "_catalog":
-        return CatalogRoute(_count(parameters), _text(parameters, "last"))
+    if rest in ("", "_catalog"):
+        return CatalogRoute(_count(parameters), _text(parameters, "last")) if rest else Base()
     head, _, last = rest.rpartition("/")
     head, _, kind = head.rpartition("/")
     match kind:
@@ -141,7 +166,7 @@ def build(route: Route, *, ns: bool = False) -> str:
 
     The registry stands in the path (`/v2/HOST/…`), or with `ns` in the query (`/v2/…?ns=HOST`).
     """
-    if isinstance(route, Base | CatalogRoute):
+    if isinstance(route, Base | CatalogRoute | OldPing | SearchRoute):
         return build_upstream(route)
     name = route.name
     if name.registry is None:
@@ -161,6 +186,10 @@ def build_upstream(route: Route) -> str:
             return "/v2/"
         case CatalogRoute():
             return "/v2/_catalog" + _query(_pairs(route))
+        case OldPing():
+            return "/v1/_ping"
+        case SearchRoute():
+            return "/v1/search" + _query(_pairs(route))
         case _:
             return _path(route.name.path, route) + _query(_pairs(route))
 
@@ -191,6 +220,17 @@ def _split_prefix(path: str) -> tuple[str | None, str]:
         if rest == "v2":
             return canonical_registry(host), ""
     raise PathUnknown("no such route in the registry API")
+
+
+def _old(path: str, parameters: dict[str, str]) -> OldPing | SearchRoute:
+    """What is left of docker's first protocol."""
+    match path:
+        case "/v1/_ping":
+            return OldPing()
+        case "/v1/search":
+            return SearchRoute(_term(parameters), _count(parameters), _count(parameters, "page"))
+        case _:
+            raise PathUnknown("no such route: of docker's first protocol there is only the search")
 
 
 def _name(prefix: str | None, text: str, parameters: dict[str, str]) -> Name:
@@ -243,13 +283,21 @@ def _parameters(query: str) -> dict[str, str]:
     return found
 
 
-def _count(parameters: dict[str, str]) -> int | None:
-    text = parameters.get("n", "")
+def _count(parameters: dict[str, str], key: str = "n") -> int | None:
+    text = parameters.get(key, "")
     if not text:
         return None
     if _COUNT.fullmatch(text) is None:
-        raise RequestInvalid("n is not a number")
+        raise RequestInvalid(f"{key} is not a number")
     return int(text)
+
+
+def _term(parameters: dict[str, str]) -> str:
+    """What is searched for: any text that can be printed."""
+    text = parameters.get("q", "")
+    if len(text) > TEXT_LIMIT or not text.isprintable():
+        raise RequestInvalid("q is too long, or has characters that cannot be printed")
+    return text
 
 
 def _text(parameters: dict[str, str], key: str) -> str | None:
@@ -289,6 +337,9 @@ def _pairs(route: Route) -> list[tuple[str, str]]:
         case ReferrersRoute():
             if route.artifact_type is not None:
                 pairs.append(("artifactType", route.artifact_type))
+        case SearchRoute():
+            counts = (("n", route.n), ("page", route.page))
+            pairs += [("q", route.term), *((key, str(count)) for key, count in counts if count is not None)]
         case _:
             pass
     return pairs

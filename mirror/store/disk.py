@@ -9,7 +9,8 @@ import errno
 import os
 import re
 import stat
-from collections.abc import AsyncGenerator, Callable, Sequence
+import threading
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
@@ -116,15 +117,19 @@ class DiskStore:
         await self._committer.put(expected, data)
         return _location(expected)
 
-    async def delete(self, location: str) -> None:
-        await self._loop.run_in_executor(self._files, self._delete, location)
+    async def delete(self, location: str) -> int:
+        return await self._loop.run_in_executor(self._files, self._delete, location)
 
-    def _delete(self, location: str) -> None:
+    def _delete(self, location: str) -> int:
+        path = self._path(location)
         try:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(self._path(location))
+            size = os.lstat(path).st_size
+            os.unlink(path)
+        except FileNotFoundError:
+            return 0
         except OSError as error:
             raise refused(error, f"{location} could not be removed") from error
+        return size
 
     # --- reading ------------------------------------------------------------------------------------------
 
@@ -174,34 +179,17 @@ class DiskStore:
     async def walk(self) -> AsyncGenerator[tuple[Digest, str, int], None]:
         """`BlobStore.walk`. What is published or deleted meanwhile may be missing. Raises `StoreFailed`."""
         for algorithm in _ALGORITHMS:
-            entries = await self._loop.run_in_executor(self._files, self._scan, algorithm)
+            listing = _Listing(self._data, algorithm)
             try:
-                while found := await self._loop.run_in_executor(self._files, self._next, algorithm, entries):
+                while found := await self._loop.run_in_executor(self._files, listing.more):
                     for digest, size in found:
                         yield digest, _location(digest), size
             finally:
-                entries.close()
-
-    def _scan(self, algorithm: str) -> _Entries:
-        try:
-            return os.scandir(self._data / "blobs" / algorithm)
-        except OSError as error:
-            raise refused(error, f"blobs/{algorithm} could not be listed") from error
-
-    def _next(self, algorithm: str, entries: _Entries) -> list[tuple[Digest, int]]:
-        """Some more published blobs; empty at the end."""
-        found: list[tuple[Digest, int]] = []
-        try:
-            for entry in entries:
-                if _LOCATION.fullmatch(f"blobs/{algorithm}/{entry.name}") and entry.is_file(follow_symlinks=False):
-                    with contextlib.suppress(FileNotFoundError):  # deleted meanwhile
-                        size = entry.stat(follow_symlinks=False).st_size
-                        found.append((Digest(algorithm, entry.name), size))
-                if len(found) == _WALKED_AT_ONCE:
-                    break
-        except OSError as error:
-            raise refused(error, f"blobs/{algorithm} could not be listed") from error
-        return found
+                # In a thread, for another one may just be reading it; and whoever leaves does not wait.
+                try:
+                    self._files.submit(listing.close)
+                except RuntimeError:  # the threads have ended: nobody reads it
+                    listing.close()
 
     def active(self) -> frozenset[str]:
         return self._staging.active()
@@ -209,8 +197,11 @@ class DiskStore:
     async def staged(self) -> Sequence[str]:
         return await self._staging.staged()
 
-    async def discard(self, ingest_id: str) -> None:
-        await self._staging.discard(ingest_id)
+    async def staging(self) -> Mapping[str, int]:
+        return await self._staging.sizes()
+
+    async def discard(self, ingest_id: str) -> int:
+        return await self._staging.discard(ingest_id)
 
     async def free(self) -> int:
         return await self._loop.run_in_executor(self._files, self._staging.room.free)
@@ -254,6 +245,47 @@ class _FileReader:
         descriptor, self._descriptor = self._descriptor, -1
         if descriptor >= 0:
             close_quietly(descriptor)
+
+
+class _Listing:
+    """The published blobs of one algorithm, some at a time. For threads: it is closed by another one than reads it."""
+
+    def __init__(self, data: Path, algorithm: str) -> None:
+        self._folder = data / "blobs" / algorithm
+        self._algorithm = algorithm
+        self._lock = threading.Lock()
+        self._entries: _Entries = None
+        self._closed = False
+
+    def more(self) -> list[tuple[Digest, int]]:
+        """Some more of them, with their sizes; empty at the end. Raises `StoreFailed`."""
+        with self._lock:
+            if self._closed:
+                return []
+            try:
+                if self._entries is None:
+                    self._entries = os.scandir(self._folder)
+                return self._some()
+            except OSError as error:
+                raise refused(error, f"blobs/{self._algorithm} could not be listed") from error
+
+    def _some(self) -> list[tuple[Digest, int]]:
+        found: list[tuple[Digest, int]] = []
+        for entry in self._entries:
+            if _LOCATION.fullmatch(f"blobs/{self._algorithm}/{entry.name}") and entry.is_file(follow_symlinks=False):
+                with contextlib.suppress(FileNotFoundError):  # deleted meanwhile
+                    size = entry.stat(follow_symlinks=False).st_size
+                    found.append((Digest(self._algorithm, entry.name), size))
+            if len(found) == _WALKED_AT_ONCE:
+                break
+        return found
+
+    def close(self) -> None:
+        """Read no more of them."""
+        with self._lock:
+            self._closed = True
+            if self._entries is not None:
+                self._entries.close()
 
 
 def _location(digest: Digest) -> str:

@@ -7,7 +7,7 @@ writes is one transaction, run whole; every method that reads is one SELECT.
 Times are wall time, seconds since 1970. Sizes and offsets are bytes. Row ids never leave `store/`.
 """
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from enum import StrEnum
@@ -47,6 +47,10 @@ class Origin(StrEnum):
 
     UPSTREAM = "upstream"
     LOCAL = "local"
+
+
+UPLOAD_GRACE = 24 * 3600.0
+"""Seconds for which an upload waits for its manifest."""
 
 
 # --- bytes ------------------------------------------------------------------------------------------------
@@ -147,8 +151,8 @@ class BlobStore(Protocol):
         """A whole small blob, verified against its digest. Raises `BlobUnknown` if missing or rotten."""
         ...
 
-    async def delete(self, location: str) -> None:
-        """Remove a published blob's bytes. Missing ones are no error."""
+    async def delete(self, location: str) -> int:
+        """Remove a published blob's bytes, and return how many. Missing ones are no error: 0."""
         ...
 
     def walk(self) -> AsyncIterator[tuple[Digest, str, int]]:
@@ -163,8 +167,12 @@ class BlobStore(Protocol):
         """Ids of ingests that lie in staging and that no open `Ingest` of this process uses."""
         ...
 
-    async def discard(self, ingest_id: str) -> None:
-        """Remove a staged ingest's bytes."""
+    async def staging(self) -> Mapping[str, int]:
+        """All that lies in staging, open or not: ids and sizes."""
+        ...
+
+    async def discard(self, ingest_id: str) -> int:
+        """Remove a staged ingest's bytes, and return how many. One that is open is left alone: 0."""
         ...
 
     async def free(self) -> int:
@@ -228,6 +236,9 @@ class Partial:
 class Repositories(Protocol):
     async def repository(self, repository: Repository) -> RepositoryFacts: ...
     async def set_visibility(self, repository: Repository, visibility: Visibility, at: float) -> None: ...
+    async def own_repositories(self) -> Sequence[Repository]:
+        """The mirror's own repositories, also those that hold nothing any more, in the order of their names."""
+        ...
 
 
 class Links(Protocol):
@@ -262,11 +273,19 @@ class Deletion(Protocol):
     """Deleting a blob: `begin_delete`, then its bytes (`BlobStore.delete`), then `deleted`. A start finishes what
     `deleting` still lists. The caller sees to it that nothing publishes the digest meanwhile (a lease in memory)."""
 
-    async def begin_delete(self, digest: Digest) -> str | None:
+    async def begin_delete(
+        self, digest: Digest, used_before: float | None = None, *, now: float | None = None
+    ) -> str | None:
         """Mark a held (or quarantined) blob as deleting and return its location.
 
         None where it is not held, or is still needed: by a tag, a pin, the outbox, a held manifest that names it, or,
-        for a manifest, by a repository it is linked in. What is deleting is no longer served, linked or held anew.
+        for a manifest, by a repository it is linked in. With `used_before` also where it was used since then; with
+        `now` (else `used_before`) also where it is an upload whose manifest may still come: pushed less than
+        `UPLOAD_GRACE` before then, and named by no pushed manifest since. What is deleting is no longer served, linked
+        or held anew.
+
+        Of its manifests, an index that some repository holds needs only those that some repository holds: an image can
+        lose a platform. An index that nobody holds any more keeps them until it is deleted itself.
         """
         ...
 
@@ -317,8 +336,8 @@ class Tags(Protocol):
         """
         ...
 
-    async def confirm_tag(self, repository: Repository, name: str, manifest: Digest, at: float) -> None:
-        """Its registry says the tag still names `manifest`."""
+    async def confirm_tag(self, repository: Repository, name: str, manifest: Digest, at: float) -> bool:
+        """Its registry says the tag still names `manifest`. False if here it does not (any more)."""
         ...
 
     async def tag_gone(self, repository: Repository, name: str, at: float) -> None:
@@ -353,14 +372,3 @@ class Totals:
     repositories: int
     tags: int
     only_here: int
-
-
-class Catalog(Repositories, Links, Deletion, Manifests, Tags, Partials, Misses, Protocol):
-    """What the mirror knows. One object implements all parts; whoever needs one part names that part."""
-
-    async def instance(self) -> str:
-        """This data directory's own id, made at its first start; it goes on every request upstream."""
-        ...
-
-    async def totals(self) -> Totals: ...
-    async def close(self) -> None: ...

@@ -4,19 +4,28 @@ aiosqlite runs each connection on its own thread and interleaves single statemen
 not see one state. Readers cannot write (`query_only`) and never checkpoint.
 """
 
+import asyncio
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import aiosqlite
 
 from mirror.errors import StoreFailed
 from mirror.store.writer import failure
 
+Folded = TypeVar("Folded")
+Row = Sequence[Any]
+
 _CONNECTIONS = 2
+_REPORT_CACHE = 64 << 10  # KiB that a report's connection may keep of the database while it runs
+_REPORT_STEPS = 100_000  # of SQLite's machine, between looks whether the report is to end: a few milliseconds
 
 REPOSITORY = "SELECT visibility, checked_at FROM repositories WHERE registry = ? AND path = ?"
+
+OWN_REPOSITORIES = "SELECT registry, path FROM repositories WHERE registry = ? ORDER BY path"
 
 # Registries of credentialed and anonymous links alike: both delivered the bytes.
 HOLDING = """
@@ -88,7 +97,7 @@ PARTIALS = "SELECT id, digest, registry, anonymous, started_at FROM ingests ORDE
 
 INSTANCE = "SELECT value FROM meta WHERE key = 'instance'"
 
-# The one that walks everything; `blobs_held` and `tags_gone` at least keep it to indices.
+# The one that walks everything; `blobs_used` and `tags_gone` at least keep it to indices.
 TOTALS = """
     SELECT (SELECT count(*) FROM blobs WHERE state = 'held'),
            (SELECT coalesce(sum(size), 0) FROM blobs WHERE state = 'held'),
@@ -99,12 +108,14 @@ TOTALS = """
 
 
 class Readers:
-    """A few reading connections; each statement goes to the one with the least to do."""
+    """A few reading connections; each statement goes to the one with the least to do. Reports have their own thread,
+    one at a time, so that nobody waits for them."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._connections: list[aiosqlite.Connection] = []
         self._busy: list[int] = []
+        self._reports = ThreadPoolExecutor(1, thread_name_prefix="catalog-reports")
 
     async def start(self) -> None:
         """Open them. The database exists and is in WAL mode by now. Raises as `all` does; then `close`."""
@@ -136,8 +147,29 @@ class Readers:
         rows = await self.all(sql, *parameters)
         return rows[0] if rows else None
 
+    async def report(self, fold: Callable[[Iterable[Row]], Folded], sql: str, *parameters: object) -> Folded:
+        """What `fold` makes of the rows of one long SELECT, on the reports' thread. Raises as `all` does."""
+        if not self._connections:
+            raise StoreFailed("the catalog is closed")
+        loop = asyncio.get_running_loop()
+        try:
+            return await loop.run_in_executor(self._reports, self._report, fold, sql, parameters)
+        except sqlite3.Error as error:
+            raise failure(self._path, error) from error
+
+    def _report(self, fold: Callable[[Iterable[Row]], Folded], sql: str, parameters: Sequence[object]) -> Folded:
+        connection = sqlite3.connect(self._path, isolation_level=None)
+        try:
+            connection.set_progress_handler(lambda: not self._connections, _REPORT_STEPS)
+            connection.execute("PRAGMA query_only = ON")
+            connection.execute(f"PRAGMA cache_size = -{_REPORT_CACHE}")
+            return fold(connection.execute(sql, parameters))
+        finally:
+            connection.close()
+
     async def close(self) -> None:
-        """Close them. Harmless when repeated."""
+        """Close them; a report under way fails. Harmless when repeated."""
         connections, self._connections = self._connections, []
+        await asyncio.get_running_loop().run_in_executor(None, self._reports.shutdown)
         for connection in connections:
             await connection.close()

@@ -1,17 +1,18 @@
-"""The catalog in SQLite: one writer thread (`writer`, `commands`), a few readers (`reads`), tables in `schema`."""
+"""The catalog in SQLite: one writer thread (`writer`, `commands`), a few readers (`reads`), tables in `schema`.
 
-from collections.abc import Callable, Sequence
-from functools import partial
+The life of an image (`inventory`) is in `sqlite_inventory`.
+"""
+
+from collections.abc import Sequence
 from pathlib import Path
-from sqlite3 import Connection
-from typing import Any, Concatenate, ParamSpec, Self, TypeVar
+from typing import Any, Self
 
 from mirror.oci.digest import Digest
 from mirror.oci.manifest import Manifest
-from mirror.oci.names import Repository
+from mirror.oci.names import LOCAL, Repository
 from mirror.store import reads
 from mirror.store.commands import blobs, ledgers, tags
-from mirror.store.opening import open_catalog
+from mirror.store.database import Database
 from mirror.store.protocols import (
     Holding,
     Link,
@@ -23,14 +24,10 @@ from mirror.store.protocols import (
     Totals,
     Visibility,
 )
-from mirror.store.reads import Readers
-from mirror.store.writer import Writer
-
-P = ParamSpec("P")
-T = TypeVar("T")
+from mirror.store.sqlite_inventory import SqliteInventory
 
 
-class SqliteCatalog:
+class SqliteCatalog(SqliteInventory):
     """`Catalog` on one SQLite database. Made by `start`, ended by `close`.
 
     What is the mirror's own (a push, a local tag, a delete) is on disk before its method returns; what upstream can
@@ -38,39 +35,17 @@ class SqliteCatalog:
     `StoreFailed` where the disk refuses, and `DataInvalid` once the database is found damaged.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._writer = Writer(path)
-        self._readers = Readers(path)
-
     @classmethod
     async def start(cls, path: Path) -> Self:
         """Open the catalog at `path`, making or migrating it.
 
         Raises `DataInvalid` where it is damaged, foreign, or written by a newer release: it is then unchanged.
         """
-        catalog = cls(path)
-        try:
-            await catalog._writer.start(partial(open_catalog, path))
-            await catalog._readers.start()
-        except BaseException:
-            await catalog.close()
-            raise
-        return catalog
+        return cls(await Database.start(path))
 
     async def close(self) -> None:
         """Finish what was accepted, write the log back, close. Harmless when repeated."""
-        await self._readers.close()
-        await self._writer.close()
-
-    async def _write(self, command: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
-        return await self._writer.run(lambda db: command(db, *args, **kwargs), durable=False)
-
-    async def _write_own(
-        self, command: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
-    ) -> T:
-        """A fact of the mirror's own, which nobody could tell again: on disk before it is acknowledged."""
-        return await self._writer.run(lambda db: command(db, *args, **kwargs), durable=True)
+        await self._database.close()
 
     # --- repositories -------------------------------------------------------------------------------------
 
@@ -80,6 +55,9 @@ class SqliteCatalog:
 
     async def set_visibility(self, repository: Repository, visibility: Visibility, at: float) -> None:
         await self._write(tags.set_visibility, repository, visibility, at)
+
+    async def own_repositories(self) -> Sequence[Repository]:
+        return [Repository(*row) for row in await self._readers.all(reads.OWN_REPOSITORIES, LOCAL)]
 
     # --- blobs and links ----------------------------------------------------------------------------------
 
@@ -116,8 +94,10 @@ class SqliteCatalog:
         row = await self._readers.one(reads.EXPECTED_SIZE, repository.registry, repository.path, digest.to_bytes())
         return row[0] if row else None
 
-    async def begin_delete(self, digest: Digest) -> str | None:
-        return await self._write_own(blobs.begin_delete, digest)
+    async def begin_delete(
+        self, digest: Digest, used_before: float | None = None, *, now: float | None = None
+    ) -> str | None:
+        return await self._write_own(blobs.begin_delete, digest, used_before, now=now)
 
     async def deleted(self, digest: Digest) -> None:
         await self._write(blobs.deleted, digest)  # if it is lost, the next start finds it deleting
@@ -163,8 +143,8 @@ class SqliteCatalog:
         write = self._write_own if origin is Origin.LOCAL else self._write
         return await write(tags.move_tag, repository, name, expected, to, origin, at, actor)
 
-    async def confirm_tag(self, repository: Repository, name: str, manifest: Digest, at: float) -> None:
-        await self._write(tags.confirm_tag, repository, name, manifest, at)
+    async def confirm_tag(self, repository: Repository, name: str, manifest: Digest, at: float) -> bool:
+        return await self._write(tags.confirm_tag, repository, name, manifest, at)
 
     async def tag_gone(self, repository: Repository, name: str, at: float) -> None:
         await self._write(tags.tag_gone, repository, name, at)

@@ -11,7 +11,7 @@ import os
 import re
 import secrets
 import stat
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from functools import partial
 from pathlib import Path
@@ -147,17 +147,32 @@ class Staging:
         except OSError as error:
             raise refused(error, "the staged ingests could not be listed") from error
 
-    async def discard(self, ingest_id: str) -> None:
-        """`BlobStore.discard`. One that is open is left alone. Raises `StoreFailed`."""
-        if _ID.fullmatch(ingest_id) is None or ingest_id in self._active:
-            return
-        self.claim(ingest_id)  # nobody resumes it meanwhile
-        await asyncio.get_running_loop().run_in_executor(self._pool, self._discard, ingest_id)
+    async def sizes(self) -> Mapping[str, int]:
+        """`BlobStore.staging`. Raises `StoreFailed`."""
+        return await asyncio.get_running_loop().run_in_executor(self._pool, self._sizes)
 
-    def _discard(self, ingest_id: str) -> None:
+    def _sizes(self) -> dict[str, int]:
+        found: dict[str, int] = {}
+        for ingest_id in self._list():
+            with contextlib.suppress(FileNotFoundError):  # published or dropped meanwhile
+                found[ingest_id] = os.lstat(self.path(ingest_id)).st_size
+        return found
+
+    async def discard(self, ingest_id: str) -> int:
+        """`BlobStore.discard`. Raises `StoreFailed`."""
+        if _ID.fullmatch(ingest_id) is None or ingest_id in self._active:
+            return 0
+        self.claim(ingest_id)  # nobody resumes it meanwhile
+        return await asyncio.get_running_loop().run_in_executor(self._pool, self._discard, ingest_id)
+
+    def _discard(self, ingest_id: str) -> int:
+        path = self.path(ingest_id)
         try:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(self.path(ingest_id))
+            size = os.lstat(path).st_size
+            os.unlink(path)
+            return size
+        except FileNotFoundError:
+            return 0
         except OSError as error:
             raise refused(error, f"ingest/{ingest_id} could not be removed") from error
         finally:

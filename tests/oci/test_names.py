@@ -18,6 +18,7 @@ from mirror.oci.names import (
     Repository,
     canonical_registry,
     is_registry,
+    split_reference,
     valid_path,
     valid_tag,
     with_library,
@@ -278,6 +279,15 @@ def test_reference_parse_refuses_names_and_tags(text: str) -> None:
 def test_reference_parse_refuses_digests(text: str) -> None:
     with pytest.raises(DigestInvalid):
         Reference.parse(text)
+
+
+@pytest.mark.parametrize(("text", "parts"), [
+    ("alpine", ("alpine", "latest", None)), ("alpine:3", ("alpine", "3", None)),
+    ("host:5000/a", ("host:5000/a", "latest", None)), ("host:5000/a:b", ("host:5000/a", "b", None)),
+    ("a@d", ("a", None, "d")), ("a:b@c:d@e", ("a", "b", "c:d@e")), ("a@", ("a", None, "")), ("", ("", "latest", None)),
+])  # fmt: skip
+def test_the_parts_of_a_reference(text: str, parts: tuple[str, str | None, str | None]) -> None:
+    assert split_reference(text) == parts
 
 
 def test_a_reference_needs_a_target() -> None:

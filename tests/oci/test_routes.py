@@ -26,8 +26,10 @@ from mirror.oci.routes import (
     BlobRoute,
     CatalogRoute,
     ManifestRoute,
+    OldPing,
     ReferrersRoute,
     Route,
+    SearchRoute,
     TagsRoute,
     UploadRoute,
     UploadsRoute,
@@ -43,6 +45,7 @@ EXPECTED_ERRORS = (BlobUploadUnknown, DigestInvalid, ManifestUnknown, NameInvali
 
 counts = st.none() | st.integers(0, 10**18 - 1)
 words = st.none() | st.text(st.characters(min_codepoint=32, max_codepoint=126), min_size=1, max_size=TEXT_LIMIT)
+terms = st.text(max_size=TEXT_LIMIT).filter(str.isprintable)
 routes = st.one_of(
     st.just(Base()),
     st.builds(ManifestRoute, names, tags | digests),
@@ -52,6 +55,8 @@ routes = st.one_of(
     st.builds(UploadsRoute, names),
     st.builds(UploadRoute, names, st.from_regex(r"[A-Za-z0-9_-]{1,128}", fullmatch=True)),
     st.builds(CatalogRoute, counts, words),
+    st.just(OldPing()),
+    st.builds(SearchRoute, terms, counts, counts),
 )
 
 
@@ -79,7 +84,7 @@ def test_parse_is_the_inverse_of_build(route: Route, ns: bool) -> None:
 @given(routes)
 def test_upstream_paths_do_not_name_the_registry(route: Route) -> None:
     target = build_upstream(route)
-    if isinstance(route, Base | CatalogRoute):
+    if isinstance(route, Base | CatalogRoute | OldPing | SearchRoute):
         assert parse_target(target) == route
         return
     assert target.startswith(f"/v2/{route.name.path}/")
@@ -108,6 +113,7 @@ def test_what_is_built() -> None:
     assert build(UploadsRoute(own)) == "/v2/team/app/blobs/uploads/"
     assert build(UploadRoute(own, "x-1")) == "/v2/team/app/blobs/uploads/x-1"
     assert build(CatalogRoute(0), ns=True) == "/v2/_catalog?n=0"
+    assert build(SearchRoute("a b/ü", 25), ns=True) == "/v1/search?q=a%20b%2F%C3%BC&n=25"
     assert build(Base()) == "/v2/"
 
 
@@ -177,6 +183,10 @@ X = Name(None, "x")
         ("/docker.io/v2", "", Base()),
         ("/v2/_catalog", "", CatalogRoute()),
         ("/v2/_catalog", "n=100&last=x", CatalogRoute(100, "x")),
+        ("/v1/_ping", "", OldPing()),
+        ("/v1/search", "q=ghcr.io%2Fx&n=25", SearchRoute("ghcr.io/x", 25)),
+        ("/v1/search", "q=a+b&page=2&x=y", SearchRoute("a b", None, 2)),
+        ("/v1/search", "", SearchRoute("")),
         ("/v2/x/manifests/latest", "", ManifestRoute(X, "latest")),
         (f"/v2/x/manifests/{D}", "", ManifestRoute(X, EMPTY)),
         (f"/v2/x/manifests/{D}".replace(":", "%3a"), "", ManifestRoute(X, EMPTY)),
@@ -215,7 +225,6 @@ def test_routes(path: str, query: str, route: Route) -> None:
         ("/", "", PathUnknown),
         ("v2/", "", PathUnknown),
         ("//v2/", "", PathUnknown),
-        ("/v1/search", "", PathUnknown),
         ("/V2/x/manifests/1", "", PathUnknown),
         ("/mirror/v2/x/manifests/1", "", PathUnknown),
         ("/v2/x", "", PathUnknown),
@@ -225,6 +234,9 @@ def test_routes(path: str, query: str, route: Route) -> None:
         ("/v2/x/tags/list/", "", PathUnknown),
         ("/v2/x/uploads/1", "", PathUnknown),
         ("/v2/_catalog/", "", PathUnknown),
+        ("/v1/", "", PathUnknown),
+        ("/v1/search/", "", PathUnknown),
+        ("/v1/users", "", PathUnknown),
         ("/v2/ghcr.io/_catalog", "", PathUnknown),
         ("/docker.io/v2x/x/manifests/1", "", PathUnknown),
         # names
@@ -296,6 +308,10 @@ def test_routes(path: str, query: str, route: Route) -> None:
         ("/v2/x/tags/list", "n=%D9%A3", RequestInvalid),
         ("/v2/x/tags/list", "n=" + "9" * 5000, RequestInvalid),
         ("/v2/_catalog", "n=x", RequestInvalid),
+        ("/v1/search", "q=x&n=-1", RequestInvalid),
+        ("/v1/search", "q=x&page=1.5", RequestInvalid),
+        ("/v1/search", "q=a%0Ab", RequestInvalid),
+        ("/v1/search", "q=" + "x" * (TEXT_LIMIT + 1), RequestInvalid),
         ("/v2/x/tags/list", "last=%00", RequestInvalid),
         ("/v2/x/tags/list", "last=%ED%A0%80", RequestInvalid),
         ("/v2/x/tags/list", "last=" + "a" * (TEXT_LIMIT + 1), RequestInvalid),

@@ -10,9 +10,9 @@ import pytest
 
 from mirror.errors import BlobUnknown, DigestInvalid, StoreFailed
 from mirror.oci.digest import Digest
+from mirror.store.catalog import Catalog
 from mirror.store.protocols import (
     BlobStore,
-    Catalog,
     Ingest,
     Link,
     Origin,
@@ -166,18 +166,29 @@ class BlobStoreSuite:
 
     async def test_discarded_ingest_is_gone(self, store: BlobStore) -> None:
         ingest = await written(await store.begin(ignore), HELLO)
-        await store.discard(ingest.id)  # open: left alone
+        assert await store.discard(ingest.id) == 0  # open: left alone
         await ingest.suspend()
         assert await store.staged() == [ingest.id]
-        await store.discard(ingest.id)
-        await store.discard(ingest.id)
+        assert await store.discard(ingest.id) == len(HELLO)
+        assert await store.discard(ingest.id) == 0
         assert await store.staged() == []
         assert await store.resume(ingest.id, ignore) is None
+
+    async def test_all_that_is_staged_is_told_with_its_size(self, store: BlobStore) -> None:
+        assert await store.staging() == {}
+        open_ = await written(await store.begin(ignore), HELLO)
+        suspended = await written(await store.begin(ignore), b"half")
+        await suspended.suspend()
+        gone = await written(await store.begin(ignore), b"gone")
+        await gone.abort()
+        assert await store.staging() == {open_.id: len(HELLO), suspended.id: 4}
+        await store.publish(open_, Digest.of(HELLO))
+        assert await store.staging() == {suspended.id: 4}
 
     @pytest.mark.parametrize("foreign", ["", "../lock", "..", "/etc/passwd", "a" * 32, "A" * 32, "0" * 31 + "\n"])
     async def test_ids_from_outside_reach_nothing(self, store: BlobStore, foreign: str) -> None:
         assert await store.resume(foreign, ignore) is None
-        await store.discard(foreign)
+        assert await store.discard(foreign) == 0
 
     async def test_put_many_at_once(self, store: BlobStore) -> None:
         blobs = [b"%d" % number for number in range(300)]
@@ -207,8 +218,8 @@ class BlobStoreSuite:
                     pass
             with pytest.raises(BlobUnknown):
                 await store.read(digest, location, size)
-        await store.delete(location)
-        await store.delete(location)
+        assert await store.delete(location) == len(HELLO)
+        assert await store.delete(location) == 0
         with pytest.raises(BlobUnknown):
             async with store.open(digest, location, 12):
                 pass
@@ -408,9 +419,11 @@ class CatalogSuite:
         assert await catalog.tag(ALPINE, "3") == gone
         assert await catalog.only_here(10) == [(ALPINE, gone)]
         assert await catalog.only_here(0) == []
-        await catalog.confirm_tag(ALPINE, "3", digest_of("another"), 12)  # it was moved meanwhile
+        assert not await catalog.confirm_tag(ALPINE, "3", digest_of("another"), 12)  # it was moved meanwhile
+        assert not await catalog.confirm_tag(ALPINE, "unknown", digest, 12)
+        assert not await catalog.confirm_tag(TOOL, "3", digest, 12)
         assert await catalog.tag(ALPINE, "3") == gone
-        await catalog.confirm_tag(ALPINE, "3", digest, 13)
+        assert await catalog.confirm_tag(ALPINE, "3", digest, 13)
         assert await catalog.tag(ALPINE, "3") == Tag("3", digest, Origin.UPSTREAM, 1, 13, None)
         assert await catalog.only_here(10) == []
 

@@ -8,7 +8,8 @@ from mirror.errors import StoreFailed
 from mirror.oci.digest import Digest
 from mirror.store.commands.blobs import begin_delete, deleted, hold, hold_manifest, link
 from mirror.store.commands.rows import make_blob, make_repository
-from mirror.store.protocols import Proof
+from mirror.store.commands.tags import drop_tag, move_tag
+from mirror.store.protocols import Origin, Proof
 from tests.store.samples import ALPINE, NGINX, OWN, digest_of, image, index
 
 A = digest_of("a")
@@ -108,8 +109,58 @@ def test_an_image_goes_from_the_top(db: Connection) -> None:
         deleted(db, digest)
     for table in ("links", "edges", "manifests"):
         assert db.execute(f"SELECT count(*) FROM {table}").fetchone() == (0,)
-    assert db.execute("SELECT DISTINCT state, size, location FROM blobs").fetchall() == [("absent", None, None)]
+    assert db.execute("SELECT * FROM blobs").fetchall() == []  # nothing names them any more
     assert db.execute("PRAGMA foreign_key_check").fetchall() == []
+
+
+def test_what_is_named_elsewhere_is_remembered_as_absent(db: Connection) -> None:
+    one, two = image("a", "b"), image("a", subject=image("c"))
+    for manifest in (one, two):
+        hold_manifest(db, ALPINE, manifest, "here", Proof.ANONYMOUS, 1)
+    held(db)
+    move_tag(db, ALPINE, "x", None, one.descriptor.digest, Origin.UPSTREAM, 1, "me")
+    drop_tag(db, ALPINE, "x", 2, "me")
+    db.execute("DELETE FROM links")
+    for digest in (one.descriptor.digest, two.descriptor.digest, A):
+        assert begin_delete(db, digest) == "here"
+        deleted(db, digest)
+    row = (one.descriptor.digest.to_bytes(), "absent", None, None, None, None, None)
+    columns = "digest, state, size, location, used_at, touched_at, verified_at"
+    assert db.execute(f"SELECT {columns} FROM blobs").fetchall() == [row]  # the tag's history has it
+    assert db.execute("PRAGMA foreign_key_check").fetchall() == []
+
+
+def test_a_child_manifest_waits_for_an_index_that_nobody_holds(db: Connection) -> None:
+    child = image("a")
+    parent = index([child])
+    for manifest in (child, parent):
+        hold_manifest(db, ALPINE, manifest, "here", Proof.ANONYMOUS, 1)
+    db.execute("DELETE FROM links WHERE blob = ?", (make_blob(db, child.descriptor.digest),))
+    assert begin_delete(db, child.descriptor.digest) == "here"  # the image has lost a platform
+    db.execute("UPDATE blobs SET state = 'held' WHERE state = 'deleting'")
+    db.execute("DELETE FROM links")
+    assert begin_delete(db, child.descriptor.digest) is None
+
+
+def test_a_child_that_is_known_as_a_blob_only_is_needed(db: Connection) -> None:
+    child = image("a")
+    hold_manifest(db, ALPINE, index([child]), "here", Proof.ANONYMOUS, 1)
+    hold(db, child.descriptor.digest, 1, "there", [(ALPINE, Proof.ANONYMOUS)], 1)
+    assert begin_delete(db, child.descriptor.digest) is None
+
+
+def test_a_time_that_went_back_takes_no_use_away(db: Connection) -> None:
+    for at in (5, 3):
+        hold(db, A, 1, "here", [], at)
+    assert db.execute("SELECT used_at, touched_at, verified_at FROM blobs").fetchall() == [(5, 5, 3)]
+
+
+def test_uploads_wait_for_a_pushed_manifest_only(db: Connection) -> None:
+    hold(db, A, 1, "here", [(OWN, Proof.PUSHED)], 5)
+    hold_manifest(db, ALPINE, image("a"), "there", Proof.ANONYMOUS, 6)
+    assert db.execute("SELECT touched_at FROM blobs WHERE digest = ?", (A.to_bytes(),)).fetchall() == [(5,)]
+    hold_manifest(db, OWN, image("a"), "there", Proof.PUSHED, 7)
+    assert db.execute("SELECT touched_at FROM blobs WHERE digest = ?", (A.to_bytes(),)).fetchall() == [(None,)]
 
 
 def test_a_manifest_is_not_held_while_it_is_deleted(db: Connection) -> None:

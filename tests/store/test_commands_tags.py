@@ -3,7 +3,8 @@ from sqlite3 import Connection
 import pytest
 
 from mirror.store.commands import tags
-from mirror.store.commands.blobs import hold_manifest
+from mirror.store.commands.blobs import begin_delete, deleted, hold_manifest
+from mirror.store.commands.rows import blob_row
 from mirror.store.commands.tags import drop_tag, move_tag
 from mirror.store.protocols import Origin, Proof
 from tests.store.samples import ALPINE, NGINX, image
@@ -72,3 +73,21 @@ def test_times_of_use_survive_a_move(db: Connection) -> None:
     db.execute("UPDATE tags SET used_at = 7")
     assert move_tag(db, ALPINE, "3", DIGESTS[0], DIGESTS[1], Origin.UPSTREAM, 8, "docker.io")
     assert db.execute("SELECT used_at FROM tags").fetchall() == [(7,)]
+
+
+def test_what_only_dropped_history_named_is_forgotten(db: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tags, "HISTORY_PER_TAG", 1)
+    assert move_tag(db, ALPINE, "3", None, DIGESTS[0], Origin.LOCAL, 1, "me")
+    db.execute("DELETE FROM links WHERE blob = (SELECT id FROM blobs WHERE digest = ?)", (DIGESTS[0].to_bytes(),))
+    drop_tag(db, ALPINE, "3", 2, "me")
+    assert begin_delete(db, DIGESTS[0]) == "here"
+    deleted(db, DIGESTS[0])
+    assert blob_row(db, DIGESTS[0]) is None
+
+
+def test_a_move_is_a_use(db: Connection) -> None:
+    assert move_tag(db, ALPINE, "3", None, DIGESTS[0], Origin.UPSTREAM, 5, "docker.io")
+    db.execute("UPDATE tags SET used_at = 7")
+    assert move_tag(db, ALPINE, "3", DIGESTS[0], DIGESTS[1], Origin.UPSTREAM, 6, "docker.io")
+    found = dict(db.execute("SELECT digest, used_at FROM blobs").fetchall())
+    assert [found[digest.to_bytes()] for digest in DIGESTS[:3]] == [5, 7, 1]

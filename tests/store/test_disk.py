@@ -1,11 +1,13 @@
 import asyncio
 import errno
+import gc
 import json
 import os
 import stat
 import threading
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,6 +15,7 @@ from mirror.errors import BlobUnknown, DataInvalid, StoreFailed
 from mirror.oci.digest import Digest
 from mirror.store.disk import DiskStore
 from mirror.store.memory import MemoryBlobStore
+from mirror.tasks import Tasks
 from tests.store.faults import BROKEN, Disk, open_files
 from tests.store.suites import HELLO, BlobStoreSuite, ignore, written
 
@@ -204,6 +207,39 @@ async def test_walk_passes_over_strangers_and_goes_on_in_pieces(
     assert sorted(found) == sorted(
         (Digest.of(blob), f"blobs/sha256/{Digest.of(blob).hex}", len(blob)) for blob in blobs
     )
+
+
+async def test_a_walk_may_be_left_at_any_time(
+    store: DiskStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Broken by closing the folder on the loop: under the thread that reads it, or before a thread has opened it."""
+    real, opening, go_on, opened = os.scandir, threading.Event(), threading.Event(), []
+
+    def slow(path: object) -> Any:
+        opening.set()
+        go_on.wait(10)
+        opened.append(real(str(path)))
+        return opened[-1]
+
+    monkeypatch.setattr(os, "scandir", slow)
+    monkeypatch.setattr("mirror.store.disk._WALKED_AT_ONCE", 1)
+    for data in (HELLO, b"another", b"a third"):
+        await store.put(data, Digest.of(data))
+
+    async def walk() -> None:
+        async for _ in store.walk():
+            pass
+
+    task = Tasks().spawn("walk", walk())
+    await asyncio.to_thread(opening.wait, 10)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    go_on.set()
+    await store.close()
+    assert len(opened) <= 1
+    del opened[:]
+    gc.collect()  # what is left open warns, and a warning is an error
 
 
 @pytest.mark.parametrize("later", [False, True])

@@ -1,6 +1,8 @@
+import asyncio
 import re
 import sqlite3
-from collections.abc import AsyncIterator
+import threading
+from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
 from sqlite3 import Connection
 
@@ -9,7 +11,8 @@ import pytest
 from mirror.errors import DataInvalid, StoreFailed
 from mirror.store import reads
 from mirror.store.opening import open_catalog
-from mirror.store.reads import Readers
+from mirror.store.reads import Readers, Row
+from mirror.tasks import Tasks
 
 SELECTS = {name: sql for name, sql in vars(reads).items() if name.isupper() and not name.startswith("_")}
 
@@ -88,3 +91,53 @@ async def test_damage_found_by_a_reader_is_named(readers: Readers, monkeypatch: 
         monkeypatch.setattr(connection, "execute_fetchall", malformed)
     with pytest.raises(DataInvalid, match="damaged"):
         await readers.one("SELECT 1")
+
+
+# --- reports --------------------------------------------------------------------------------------------------------
+
+ENDLESS = "WITH RECURSIVE n (x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT count(*) FROM n"
+
+
+async def test_a_report_is_folded_on_its_own_thread(readers: Readers) -> None:
+    def fold(rows: Iterable[Row]) -> tuple[str, int]:
+        return threading.current_thread().name, sum(row[0] for row in rows)
+
+    name, total = await readers.report(fold, "SELECT ?1 UNION ALL SELECT ?2", 1, 2)
+    assert (name.startswith("catalog-reports"), total) == (True, 3)
+
+
+async def test_nobody_waits_for_a_report(readers: Readers) -> None:
+    tasks = Tasks()
+    report = tasks.spawn("report", readers.report(list, ENDLESS))
+    await asyncio.sleep(0.05)
+    assert await asyncio.wait_for(readers.one("SELECT 1"), 1) == (1,)
+    assert await asyncio.wait_for(asyncio.gather(*(readers.one("SELECT 1") for _ in range(10))), 1)
+    await readers.close()
+    with pytest.raises(StoreFailed, match="interrupted"):
+        await report
+
+
+async def test_one_report_at_a_time_and_none_after_the_end(readers: Readers) -> None:
+    tasks = Tasks()
+    reports = [tasks.spawn("report", readers.report(list, ENDLESS)) for _ in range(3)]
+    await asyncio.sleep(0.05)
+    await readers.close()
+    for report in reports:
+        with pytest.raises(StoreFailed):
+            await report
+    with pytest.raises(StoreFailed, match="closed"):
+        await readers.report(list, "SELECT 1")
+
+
+async def test_a_report_cannot_write_either(readers: Readers) -> None:
+    with pytest.raises(StoreFailed, match="readonly"):
+        await readers.report(list, "INSERT INTO meta VALUES ('x', 'y')")
+
+
+async def test_what_the_fold_raises_comes_through(readers: Readers) -> None:
+    def fold(rows: Iterable[Row]) -> None:
+        raise ValueError(list(rows))
+
+    with pytest.raises(ValueError, match="1"):
+        await readers.report(fold, "SELECT 1")
+    assert await readers.report(list, "SELECT 1") == [(1,)]

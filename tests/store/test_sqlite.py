@@ -18,8 +18,9 @@ from mirror.oci.digest import Digest
 from mirror.oci.manifest import Manifest
 from mirror.oci.names import Repository
 from mirror.store import opening
+from mirror.store.catalog import Catalog
 from mirror.store.memory import MemoryCatalog
-from mirror.store.protocols import Catalog, Origin, Partial, Proof, Tag, Visibility
+from mirror.store.protocols import Origin, Partial, Proof, Tag, Visibility
 from mirror.store.sqlite import SqliteCatalog
 from tests.store.faults import open_files, small_disk
 from tests.store.samples import ALPINE, NGINX, OWN, TOOL, digest_of, image, index

@@ -4,6 +4,7 @@ Each runs whole inside one transaction of `writer.Writer` and may fail at any po
 
 - `blobs`      blobs, links, manifests, and their deletion
 - `tags`       tags and their history, visibility
+- `inventory`  the life of an image: tags set by hand, removal, eviction, pins, use
 - `ledgers`    begun downloads, misses, the instance's id
 - `rows`       what they share: the rows of repositories and digests
 """

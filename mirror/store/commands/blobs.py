@@ -12,8 +12,9 @@ from mirror.errors import StoreFailed
 from mirror.oci.digest import Digest
 from mirror.oci.manifest import Manifest
 from mirror.oci.names import Repository
-from mirror.store.commands.rows import blob_row, make_blob, make_repository
-from mirror.store.protocols import Proof
+from mirror.store.commands.rows import blob_row, forget_blobs, make_blob, make_repository
+from mirror.store.conditions import AWAITED, NEEDED
+from mirror.store.protocols import UPLOAD_GRACE, Proof
 
 # One statement per proof, so that no column name is ever put together from text.
 _LINK = {
@@ -33,22 +34,17 @@ _HOLD = """
     INSERT INTO blobs (digest, size, state, location, used_at, touched_at, verified_at)
     VALUES (?1, ?2, 'held', ?3, ?4, ?4, ?4)
     ON CONFLICT DO UPDATE
-    SET size = ?2, state = 'held', location = ?3, used_at = ?4, touched_at = ?4, verified_at = ?4
+    SET size = ?2, state = 'held', location = ?3, verified_at = ?4,
+        used_at = max(coalesce(used_at, 0), ?4), touched_at = max(coalesce(touched_at, 0), ?4)
     WHERE state != 'deleting'
     RETURNING id
 """
 
-# Whatever still needs the blob (design.md §6, "Roots"). A manifest that is linked anywhere was pushed or delivered
-# by an upstream: it stays until its links are taken away. A quarantined parent is to be fetched again, and its
-# children with it, so it counts as held.
-_NEEDED = """
-    SELECT EXISTS (SELECT 1 FROM tags WHERE manifest = ?1)
-        OR EXISTS (SELECT 1 FROM outbox WHERE manifest = ?1)
-        OR EXISTS (SELECT 1 FROM pins WHERE reference = ?2)
-        OR EXISTS (SELECT 1 FROM links WHERE blob = ?1 AND is_manifest = 1)
-        OR EXISTS (SELECT 1 FROM edges e JOIN blobs p ON p.id = e.parent
-                   WHERE e.child = ?1 AND p.state IN ('held', 'quarantined'))
-"""
+_DELETABLE = f"""
+    SELECT b.id, b.location FROM blobs b
+    WHERE b.digest = ?3 AND b.state IN ('held', 'quarantined') AND NOT {NEEDED}
+      AND (?1 IS NULL OR NOT {AWAITED}) AND (?4 IS NULL OR b.used_at < ?4)
+"""  # noqa: S608 — SQL of our own
 
 
 def hold(
@@ -78,6 +74,8 @@ def link(db: Connection, repository: Repository, digest: Digest, proof: Proof, a
     if row is None or row[1] != "held":
         return False
     _add_link(db, make_repository(db, repository), row[0], proof, at, is_manifest=is_manifest)
+    if proof is Proof.PUSHED and not is_manifest:  # mounted: as good as uploaded
+        db.execute("UPDATE blobs SET touched_at = max(coalesce(touched_at, 0), ?) WHERE id = ?", (at, row[0]))
     return True
 
 
@@ -114,14 +112,17 @@ def hold_manifest(
                 for item in (child.descriptor,)
             ],
         )
+    if proof is Proof.PUSHED:  # its uploads have what they waited for, and from now on what it keeps
+        db.execute("UPDATE blobs SET touched_at = NULL WHERE id IN (SELECT child FROM edges WHERE parent = ?)", (blob,))
 
 
-def begin_delete(db: Connection, digest: Digest) -> str | None:
+def begin_delete(
+    db: Connection, digest: Digest, used_before: float | None = None, *, now: float | None = None
+) -> str | None:
     """`Deletion.begin_delete`."""
-    row = db.execute(
-        "SELECT id, location FROM blobs WHERE digest = ? AND state IN ('held', 'quarantined')", (digest.to_bytes(),)
-    ).fetchone()
-    if row is None or db.execute(_NEEDED, (row[0], str(digest))).fetchone()[0]:
+    awaited_at = used_before if now is None else now
+    row = db.execute(_DELETABLE, (awaited_at, UPLOAD_GRACE, digest.to_bytes(), used_before)).fetchone()
+    if row is None:
         return None
     db.execute("UPDATE blobs SET state = 'deleting' WHERE id = ?", (row[0],))
     location: str = row[1]
@@ -134,7 +135,16 @@ def deleted(db: Connection, digest: Digest) -> None:
     if row is None or row[1] != "deleting":
         return
     blob = (row[0],)
+    named = db.execute(
+        "SELECT child FROM edges WHERE parent = ?1 UNION SELECT subject FROM manifests WHERE blob = ?1", blob
+    ).fetchall()
     db.execute("DELETE FROM links WHERE blob = ?", blob)
     db.execute("DELETE FROM edges WHERE parent = ?", blob)
     db.execute("DELETE FROM manifests WHERE blob = ?", blob)
-    db.execute("UPDATE blobs SET state = 'absent', size = NULL, location = NULL WHERE id = ?", blob)
+    db.execute("DELETE FROM configs WHERE config = ?", blob)
+    db.execute(
+        "UPDATE blobs SET state = 'absent', size = NULL, location = NULL, used_at = NULL, touched_at = NULL,"
+        " verified_at = NULL WHERE id = ?",
+        blob,
+    )
+    forget_blobs(db, {row[0], *(other for (other,) in named)})

@@ -1,5 +1,6 @@
-"""Rows that every command needs: repositories and digests by their ids, made where there are none."""
+"""Rows that every command needs: repositories and digests by their ids, made where there are none, and their use."""
 
+from collections.abc import Iterable
 from sqlite3 import Connection
 
 from mirror.oci.digest import Digest
@@ -48,3 +49,29 @@ def held_manifest(db: Connection, repository: int, digest: Digest) -> int | None
         (repository, digest.to_bytes()),
     ).fetchone()
     return row[0] if row else None
+
+
+# A row that says nothing and that nothing names.
+_FORGET = """
+    DELETE FROM blobs WHERE id = ?1 AND state = 'absent'
+    AND NOT EXISTS (SELECT 1 FROM edges WHERE child = ?1)
+    AND NOT EXISTS (SELECT 1 FROM manifests WHERE subject = ?1)
+    AND NOT EXISTS (SELECT 1 FROM tags WHERE manifest = ?1)
+    AND NOT EXISTS (SELECT 1 FROM tag_history WHERE manifest = ?1)
+    AND NOT EXISTS (SELECT 1 FROM outbox WHERE manifest = ?1)
+"""
+
+
+def forget_blobs(db: Connection, blobs: Iterable[int]) -> None:
+    """Remove the rows of those digests that are absent and that nothing names any more."""
+    db.executemany(_FORGET, [(blob,) for blob in blobs])
+
+
+def used(db: Connection, blob: int, at: float) -> None:
+    """A blob was used, and with it the indices above it. So no tag was used later than its manifest."""
+    db.execute(
+        "WITH RECURSIVE up (id) AS ("
+        " SELECT ?1 UNION SELECT e.parent FROM up JOIN edges e ON e.child = up.id AND e.role = 'manifest')"
+        " UPDATE blobs SET used_at = max(coalesce(used_at, 0), ?2) WHERE id IN up AND state != 'absent'",
+        (blob, at),
+    )

@@ -4,7 +4,7 @@ from sqlite3 import Connection
 
 from mirror.oci.digest import Digest
 from mirror.oci.names import Repository
-from mirror.store.commands.rows import blob_row, held_manifest, repository_id
+from mirror.store.commands.rows import blob_row, forget_blobs, held_manifest, repository_id, used
 from mirror.store.protocols import Origin, Visibility
 
 HISTORY_PER_TAG = 100
@@ -36,49 +36,61 @@ def move_tag(
     if home is None or target is None:
         return False
     row = db.execute(
-        "SELECT t.manifest, b.digest FROM tags t JOIN blobs b ON b.id = t.manifest"
-        " WHERE t.repository = ? AND t.name = ?",
+        "SELECT b.digest FROM tags t JOIN blobs b ON b.id = t.manifest WHERE t.repository = ? AND t.name = ?",
         (home, name),
     ).fetchone()
-    if (row[1] if row else None) != (expected.to_bytes() if expected else None):
+    if (row[0] if row else None) != (expected.to_bytes() if expected else None):
         return False
+    place_tag(db, home, name, target, origin, at, actor)
+    return True
+
+
+def place_tag(db: Connection, home: int, name: str, target: int, origin: Origin, at: float, actor: str) -> None:
+    """Let a tag name a manifest that is held and linked there, whatever it named before."""
+    row = db.execute("SELECT manifest, used_at FROM tags WHERE repository = ? AND name = ?", (home, name)).fetchone()
+    used(db, target, max(at, row[1] or 0.0) if row else at)
     if row and row[0] == target:
         db.execute(
             "UPDATE tags SET origin = ?, checked_at = ?, gone_at = NULL WHERE repository = ? AND name = ?",
             (origin, at, home, name),
         )
-        return True
+        return
     db.execute(
         "INSERT INTO tags (repository, name, manifest, origin, moved_at, checked_at) VALUES (?1, ?2, ?3, ?4, ?5, ?5)"
         " ON CONFLICT DO UPDATE SET manifest = ?3, origin = ?4, moved_at = ?5, checked_at = ?5, gone_at = NULL",
         (home, name, target, origin, at),
     )
-    _record(db, home, name, target, at, actor)
-    return True
+    record_move(db, home, name, target, at, actor)
 
 
-def _record(db: Connection, repository: int, name: str, manifest: int | None, at: float, actor: str) -> None:
+def record_move(db: Connection, repository: int, name: str, manifest: int | None, at: float, actor: str) -> None:
     """One row of history; the oldest beyond the caps go."""
     row = db.execute(
         "INSERT INTO tag_history (repository, name, at, manifest, actor) VALUES (?, ?, ?, ?, ?) RETURNING id",
         (repository, name, at, manifest, actor),
     ).fetchone()
-    db.execute("DELETE FROM tag_history WHERE id <= ?", (row[0] - HISTORY_ROWS,))
-    db.execute(
+    dropped = db.execute(
+        "DELETE FROM tag_history WHERE id <= ? RETURNING manifest", (row[0] - HISTORY_ROWS,)
+    ).fetchall()
+    dropped += db.execute(
         "DELETE FROM tag_history WHERE repository = ?1 AND name = ?2 AND id <= ("
-        " SELECT id FROM tag_history WHERE repository = ?1 AND name = ?2 ORDER BY id DESC LIMIT 1 OFFSET ?3)",
+        " SELECT id FROM tag_history WHERE repository = ?1 AND name = ?2 ORDER BY id DESC LIMIT 1 OFFSET ?3)"
+        " RETURNING manifest",
         (repository, name, HISTORY_PER_TAG),
-    )
+    ).fetchall()
+    forget_blobs(db, [old for (old,) in dropped if old is not None])
 
 
-def confirm_tag(db: Connection, repository: Repository, name: str, manifest: Digest, at: float) -> None:
+def confirm_tag(db: Connection, repository: Repository, name: str, manifest: Digest, at: float) -> bool:
     """`Tags.confirm_tag`. Nothing happens where the tag names another manifest by now."""
     home, blob = repository_id(db, repository), blob_row(db, manifest)
-    if home is not None and blob is not None:
-        db.execute(
-            "UPDATE tags SET checked_at = ?, gone_at = NULL WHERE repository = ? AND name = ? AND manifest = ?",
-            (at, home, name, blob[0]),
-        )
+    if home is None or blob is None:
+        return False
+    confirmed = db.execute(
+        "UPDATE tags SET checked_at = ?, gone_at = NULL WHERE repository = ? AND name = ? AND manifest = ?",
+        (at, home, name, blob[0]),
+    )
+    return confirmed.rowcount > 0
 
 
 def tag_gone(db: Connection, repository: Repository, name: str, at: float) -> None:
@@ -94,4 +106,4 @@ def drop_tag(db: Connection, repository: Repository, name: str, at: float, actor
     if home is None:
         return
     if db.execute("DELETE FROM tags WHERE repository = ? AND name = ?", (home, name)).rowcount:
-        _record(db, home, name, None, at, actor)
+        record_move(db, home, name, None, at, actor)

@@ -3,7 +3,7 @@
 import asyncio
 import os
 import secrets
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 from mirror.errors import BlobUnknown, DigestInvalid, NoRoom, StoreFailed
@@ -67,8 +67,8 @@ class MemoryBlobStore:
             raise BlobUnknown(f"{digest} is missing from the store")
         return data
 
-    async def delete(self, location: str) -> None:
-        self.blobs.pop(location, None)
+    async def delete(self, location: str) -> int:
+        return len(self.blobs.pop(location, b""))
 
     async def walk(self) -> AsyncGenerator[tuple[Digest, str, int], None]:
         for location, data in list(self.blobs.items()):
@@ -80,8 +80,12 @@ class MemoryBlobStore:
     async def staged(self) -> Sequence[str]:
         return sorted(self._suspended)
 
-    async def discard(self, ingest_id: str) -> None:
-        self._suspended.pop(ingest_id, None)
+    async def staging(self) -> Mapping[str, int]:
+        open_ = {ingest_id: len(ingest.data) for ingest_id, ingest in self._active.items()}
+        return open_ | {ingest_id: len(data) for ingest_id, data in self._suspended.items()}
+
+    async def discard(self, ingest_id: str) -> int:
+        return len(self._suspended.pop(ingest_id, b""))
 
     async def free(self) -> int:
         taken = sum(map(len, self.blobs.values())) + sum(map(len, self._suspended.values()))

@@ -1,16 +1,15 @@
 """The catalog in memory."""
 
-import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
-from mirror.errors import StoreFailed
 from mirror.oci.digest import Digest
 from mirror.oci.manifest import Manifest
 from mirror.oci.names import Repository
+from mirror.store.inventory import Miss
+from mirror.store.memory.inventory import MemoryInventory
 from mirror.store.protocols import (
     Holding,
-    Link,
     Origin,
     Partial,
     Proof,
@@ -21,35 +20,8 @@ from mirror.store.protocols import (
 )
 
 
-@dataclass(slots=True)
-class _Blob:
-    """One row of `blobs`."""
-
-    size: int
-    location: str
-    state: str = "held"
-
-
-@dataclass(slots=True)
-class _Linked:
-    """One row of `links`."""
-
-    linked_at: float
-    link: Link = field(default_factory=Link)
-
-
-class MemoryCatalog:
+class MemoryCatalog(MemoryInventory):
     """`Catalog` in dicts."""
-
-    def __init__(self) -> None:
-        self._instance = secrets.token_hex(16)
-        self._repositories: dict[Repository, RepositoryFacts] = {}
-        self._blobs: dict[Digest, _Blob] = {}
-        self._links: dict[tuple[Repository, Digest, bool], _Linked] = {}
-        self._manifests: dict[Digest, Manifest] = {}
-        self._tags: dict[Repository, dict[str, Tag]] = {}
-        self._partials: dict[str, Partial] = {}
-        self.misses: dict[str, int] = {}
 
     # --- repositories -------------------------------------------------------------------------------------
 
@@ -59,11 +31,10 @@ class MemoryCatalog:
     async def set_visibility(self, repository: Repository, visibility: Visibility, at: float) -> None:
         self._repositories[repository] = RepositoryFacts(visibility, at)
 
-    # --- blobs and links ----------------------------------------------------------------------------------
+    async def own_repositories(self) -> Sequence[Repository]:
+        return sorted(self._own)
 
-    def _held(self, digest: Digest) -> _Blob | None:
-        blob = self._blobs.get(digest)
-        return blob if blob and blob.state == "held" else None
+    # --- blobs and links ----------------------------------------------------------------------------------
 
     async def holding(self, repository: Repository, digest: Digest, *, is_manifest: bool) -> Holding | None:
         blob = self._held(digest)
@@ -91,25 +62,17 @@ class MemoryCatalog:
     async def hold(
         self, digest: Digest, size: int, location: str, links: Sequence[tuple[Repository, Proof]], at: float
     ) -> None:
-        self._hold(digest, size, location)
+        self._hold(digest, size, location, at)
         for repository, proof in links:
             self._link(repository, digest, proof, at, is_manifest=False)
 
-    def _hold(self, digest: Digest, size: int, location: str) -> None:
-        blob = self._blobs.get(digest)
-        if blob and blob.state == "deleting":
-            raise StoreFailed(f"{digest} is just being deleted: try again")
-        self._blobs[digest] = _Blob(size, location)
-
-    def _link(self, repository: Repository, digest: Digest, proof: Proof, at: float, *, is_manifest: bool) -> None:
-        row = self._links.setdefault((repository, digest, is_manifest), _Linked(at))
-        proven = f"{proof.value}_at"
-        row.link = replace(row.link, **{proven: max(at, getattr(row.link, proven) or 0.0)})
-
     async def link(self, repository: Repository, digest: Digest, proof: Proof, at: float, *, is_manifest: bool) -> bool:
-        if self._held(digest) is None:
+        blob = self._held(digest)
+        if blob is None:
             return False
         self._link(repository, digest, proof, at, is_manifest=is_manifest)
+        if proof is Proof.PUSHED and not is_manifest:
+            blob.touched_at = max(blob.touched_at or 0.0, at)
         return True
 
     async def quarantine(self, digest: Digest) -> None:
@@ -129,31 +92,19 @@ class MemoryCatalog:
 
     # --- deletion -----------------------------------------------------------------------------------------
 
-    async def begin_delete(self, digest: Digest) -> str | None:
+    async def begin_delete(
+        self, digest: Digest, used_before: float | None = None, *, now: float | None = None
+    ) -> str | None:
         blob = self._blobs.get(digest)
-        if blob is None or blob.state == "deleting" or self._needed(digest):
+        if blob is None or blob.state == "deleting" or not self._collectable(digest, used_before, now=now):
             return None
         blob.state = "deleting"
         return blob.location
 
-    def _needed(self, digest: Digest) -> bool:
-        tagged = any(tag.manifest == digest for names in self._tags.values() for tag in names.values())
-        linked = any(blob == digest and is_manifest for _, blob, is_manifest in self._links)
-        named = any(
-            child.descriptor.digest == digest
-            for parent, manifest in self._manifests.items()
-            if self._blobs[parent].state != "deleting"
-            for child in manifest.children()
-        )
-        return tagged or linked or named
-
     async def deleted(self, digest: Digest) -> None:
         blob = self._blobs.get(digest)
         if blob and blob.state == "deleting":
-            del self._blobs[digest]
-            self._manifests.pop(digest, None)
-            for key in [key for key in self._links if key[1] == digest]:
-                del self._links[key]
+            self._forget(digest)
 
     async def deleting(self) -> Sequence[tuple[Digest, str]]:
         return [(digest, blob.location) for digest, blob in self._blobs.items() if blob.state == "deleting"]
@@ -164,9 +115,13 @@ class MemoryCatalog:
         self, repository: Repository, manifest: Manifest, location: str, proof: Proof, at: float
     ) -> None:
         digest = manifest.descriptor.digest
-        self._hold(digest, manifest.descriptor.size, location)
+        self._hold(digest, manifest.descriptor.size, location, at)
         self._link(repository, digest, proof, at, is_manifest=True)
         self._manifests.setdefault(digest, manifest)
+        if proof is Proof.PUSHED:
+            for child in manifest.children():
+                if blob := self._blobs.get(child.descriptor.digest):
+                    blob.touched_at = None
 
     async def manifest_type(self, digest: Digest) -> str | None:
         manifest = self._manifests.get(digest)
@@ -198,20 +153,19 @@ class MemoryCatalog:
         at: float,
         actor: str,
     ) -> bool:
-        del actor  # the history is nobody's to read yet
-        tags = self._tags.setdefault(repository, {})
-        known = tags.get(name)
+        known = await self.tag(repository, name)
         held = self._held(to) is not None and (repository, to, True) in self._links
         if not held or (known.manifest if known else None) != expected:
             return False
-        moved_at = known.moved_at if known and known.manifest == to else at
-        tags[name] = Tag(name, to, origin, moved_at, at, None)
+        self._place_tag(repository, name, to, origin, at, actor)
         return True
 
-    async def confirm_tag(self, repository: Repository, name: str, manifest: Digest, at: float) -> None:
+    async def confirm_tag(self, repository: Repository, name: str, manifest: Digest, at: float) -> bool:
         tag = await self.tag(repository, name)
-        if tag and tag.manifest == manifest:
-            self._tags[repository][name] = replace(tag, checked_at=at, gone_at=None)
+        if tag is None or tag.manifest != manifest:
+            return False
+        self._tags[repository][name] = replace(tag, checked_at=at, gone_at=None)
+        return True
 
     async def tag_gone(self, repository: Repository, name: str, at: float) -> None:
         tag = await self.tag(repository, name)
@@ -219,8 +173,7 @@ class MemoryCatalog:
             self._tags[repository][name] = replace(tag, gone_at=at)
 
     async def drop_tag(self, repository: Repository, name: str, at: float, actor: str) -> None:
-        del at, actor
-        self._tags.get(repository, {}).pop(name, None)
+        self._drop_tag(repository, name, at, actor)
 
     async def only_here(self, limit: int) -> Sequence[tuple[Repository, Tag]]:
         gone = [
@@ -252,8 +205,8 @@ class MemoryCatalog:
         return sorted(self._partials.values(), key=lambda row: (row.started_at, row.id))
 
     async def missed(self, name: str, at: float) -> None:
-        del at
-        self.misses[name] = self.misses.get(name, 0) + 1
+        known = self._misses.get(name, Miss(name, 0, at))
+        self._misses[name] = Miss(name, known.count + 1, max(known.last_at, at))
 
     async def instance(self) -> str:
         return self._instance

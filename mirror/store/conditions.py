@@ -1,0 +1,62 @@
+"""Conditions, in SQL, that reads and commands must judge alike: what may be listed for deletion is what may be deleted.
+
+Each is about rows of the statement around it: the blob `b`, the link `l`.
+"""
+
+# How `pins` writes the digest of the blob `b`.
+DIGEST_TEXT = """
+    CASE substr(b.digest, 1, 1) WHEN x'01' THEN 'sha256:' ELSE 'sha512:' END || lower(hex(substr(b.digest, 2)))
+"""
+
+# Whether the manifest of the link `l` lies below another one that its repository holds.
+IS_CHILD = """
+    EXISTS (
+        WITH RECURSIVE up (id) AS (
+            SELECT e.parent FROM edges e WHERE e.child = l.blob AND e.role = 'manifest'
+            UNION SELECT e.parent FROM up JOIN edges e ON e.child = up.id AND e.role = 'manifest'
+        )
+        SELECT 1 FROM up JOIN links k ON k.repository = l.repository AND k.blob = up.id AND k.is_manifest = 1
+    )
+"""
+
+HAS_TAG = "EXISTS (SELECT 1 FROM tags t WHERE t.manifest = l.blob AND t.repository = l.repository)"
+
+# Whether nothing keeps the link `l` of the manifest `b` but that it was once delivered or pushed.
+UNKEPT = f"""
+    NOT {HAS_TAG} AND NOT {IS_CHILD}
+    AND NOT EXISTS (SELECT 1 FROM pins p WHERE p.repository = l.repository AND p.reference = {DIGEST_TEXT})
+    AND NOT EXISTS (SELECT 1 FROM outbox o WHERE o.manifest = l.blob)
+"""  # noqa: S608
+
+# Whether eviction may take the link `l` of the held manifest `b`.
+EVICTABLE = f"""
+    l.pushed_at IS NULL
+    AND NOT EXISTS (
+        SELECT 1 FROM tags t WHERE t.manifest = l.blob AND t.repository = l.repository AND (
+            t.origin = 'local' OR t.gone_at IS NOT NULL
+            OR EXISTS (SELECT 1 FROM pins p WHERE p.repository = t.repository AND p.reference = t.name)))
+    AND NOT EXISTS (SELECT 1 FROM pins p WHERE p.repository = l.repository AND p.reference = {DIGEST_TEXT})
+    AND NOT EXISTS (SELECT 1 FROM outbox o WHERE o.manifest = l.blob)
+    AND NOT {IS_CHILD}
+"""  # noqa: S608
+
+# Whether something still needs the blob `b` (design.md §6, "Roots"; `Deletion.begin_delete`). A manifest that is linked
+# anywhere was pushed or delivered by an upstream: it stays until its links are taken away. A quarantined parent is to
+# be fetched again, and its children with it, so it counts as held. The most frequent answer comes first.
+NEEDED = f"""
+    (EXISTS (
+        SELECT 1 FROM edges e JOIN blobs p ON p.id = e.parent
+        WHERE e.child = b.id AND p.state IN ('held', 'quarantined') AND NOT (
+            e.role = 'manifest' AND EXISTS (SELECT 1 FROM manifests m WHERE m.blob = b.id)
+            AND EXISTS (SELECT 1 FROM links l WHERE l.blob = e.parent AND l.is_manifest = 1)))
+    OR EXISTS (SELECT 1 FROM links l WHERE l.blob = b.id AND l.is_manifest = 1)
+    OR EXISTS (SELECT 1 FROM tags t WHERE t.manifest = b.id)
+    OR EXISTS (SELECT 1 FROM outbox o WHERE o.manifest = b.id)
+    OR EXISTS (SELECT 1 FROM pins p WHERE p.reference = {DIGEST_TEXT}))
+"""  # noqa: S608
+
+# Whether the blob `b` is an upload that, at ?1, still waits for its manifest; ?2 is how long it may.
+AWAITED = """
+    (b.touched_at IS NOT NULL AND b.touched_at >= ?1 - ?2
+     AND EXISTS (SELECT 1 FROM links l WHERE l.blob = b.id AND l.is_manifest = 0 AND l.pushed_at IS NOT NULL))
+"""
