@@ -18,7 +18,10 @@ from mirror.config.values import check_host
 from mirror.errors import ConfigInvalid
 
 PREFIX = "MIRROR_"
-PATH_KEYS = frozenset({"data", "socket", "access_log", "password_file", "ca_file"})
+PATH_KEYS = frozenset({
+    "data", "socket", "access_log", "password_file", "ca_file", "tls_cert", "tls_key", "htpasswd",
+})  # fmt: skip
+_LISTS = frozenset({"listen", "listen_login", "own"})  # in a variable: separated by commas
 STANDARD_ERROR = "-"  # the one path that is none
 #: Read by others: the file's name here, the command line's server.
 _OTHER_VARIABLES = frozenset({"CONFIG", "SERVER"})
@@ -202,7 +205,7 @@ def _from_text(key: str, text: str) -> Any:
         except (json.JSONDecodeError, RecursionError) as error:
             where = f" at character {error.pos}" if isinstance(error, json.JSONDecodeError) else ""
             raise ValueError(f"is no JSON{where}; write an object such as {_JSON_EXAMPLES[key]}") from None
-    if key == "listen":
+    if key in _LISTS:
         return tuple(entry.strip() for entry in text.split(",") if entry.strip())
     if Settings.model_fields[key].annotation is bool:
         return _switch(text)

@@ -4,8 +4,6 @@ Everything that is wrong is said at once, one line each: where it stands, the ke
 """
 
 import difflib
-import grp
-import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -15,6 +13,7 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
+from mirror.config.checks import cross_checks
 from mirror.config.layers import Layer, Problem, find_file, from_environment, from_file, from_flags, section_of
 from mirror.config.model import KeyPath, Settings
 from mirror.config.paths import SYSTEM_DATA
@@ -49,7 +48,7 @@ def load(config_file: Path | None, environ: Mapping[str, str], flags: Mapping[st
     else:
         origins = {key: origin for key, (_, origin) in leaves.items() if origin != DEFAULT}
         settings = settings.with_origins(origins, file)
-        problems += _cross_checks(settings)
+        problems += cross_checks(settings)
         if not problems:
             return settings
     raise ConfigInvalid("\n".join(dict.fromkeys(map(str, problems))))
@@ -157,47 +156,3 @@ def _notes(field: FieldInfo) -> Iterator[object]:
     yield from field.metadata
     for branch in getattr(field.annotation, "__args__", ()):
         yield from getattr(branch, "__metadata__", ())
-
-
-# --- what only the whole shows ----------------------------------------------------------------------------
-
-
-def _cross_checks(settings: Settings) -> Iterator[Problem]:
-    yield from _default_registry(settings)
-    yield from _group(settings)
-    for name, registry in settings.registries.items():
-        for key in ("ca_file", "password_file"):
-            file = getattr(registry, key)
-            if file is not None:
-                yield from _readable(settings, ("registries", name, key), file)
-
-
-def _problem(settings: Settings, path: KeyPath, text: str) -> Problem:
-    return Problem(settings.origins.get(path, DEFAULT), toml_key(*path), text)
-
-
-def _default_registry(settings: Settings) -> Iterator[Problem]:
-    name, path = settings.default_registry, ("default_registry",)
-    entry = settings.registries.get(name)
-    if entry is None:
-        text = f'"{name}" is no configured registry; write [registries."{name}"] with its url'
-        yield _problem(settings, path, text)
-    elif not entry.enabled:
-        yield _problem(settings, path, f'"{name}" is not enabled; enable it, or name another registry')
-
-
-def _group(settings: Settings) -> Iterator[Problem]:
-    if settings.socket_group is not None:
-        try:
-            grp.getgrnam(settings.socket_group)
-        except KeyError:
-            text = f"this machine has no group {json.dumps(settings.socket_group)}; create it, or name another"
-            yield _problem(settings, ("socket_group",), text)
-
-
-def _readable(settings: Settings, path: KeyPath, file: Path) -> Iterator[Problem]:
-    try:
-        with file.open("rb"):
-            return
-    except OSError as error:
-        yield _problem(settings, path, f"{json.dumps(str(file))} cannot be read: {error.strerror or error}")

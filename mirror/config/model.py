@@ -10,12 +10,15 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SecretStr, field_validator, model_validator
 
+from mirror.config.access import AccessSettings, OwnGlobs
+from mirror.config.sizes import MaxSize, MinFree, Reserve
 from mirror.config.values import (
     Allowed,
     File,
     Host,
     Hosts,
     Listen,
+    ListenLogin,
     Networks,
     Patterns,
     Proxy,
@@ -86,22 +89,22 @@ class RegistrySettings(_Section):
         return self
 
 
-class AccessSettings(_Section):
-    """Who may do what without a user."""
-
-    loopback: Annotated[Literal["all", "push", "pull", "none"], Allowed('"all", "push", "pull" or "none"')] = "push"
-
-
 class Settings(_Section):
     """The whole file."""
 
     data: File
     listen: Listen = ("127.0.0.1:5000",)
+    listen_login: ListenLogin = ()  # where `docker login` works: these addresses challenge at the ping
+    tls_cert: File | None = None  # PEM, the whole chain; with it every TCP address speaks https only
+    tls_key: File | None = None
     default_registry: Host = "docker.io"
     offline: Switch = False
     on_upstream_failure: Annotated[Literal["fallback", "error"], Allowed('"fallback" or "error"')] = "fallback"
     on_upstream_gone: Annotated[Literal["keep", "follow"], Allowed('"keep" or "follow"')] = "keep"
     private_stale: Seconds = 7 * 86400.0
+    max_size: MaxSize | None = None  # bytes that blobs and staging may take; None: as much as the disk gives
+    min_free: MinFree = Reserve(0.05)
+    own: OwnGlobs = ()  # own names whose first push asks no registry
     socket: Socket | None = None  # else chosen below /run/mirror or $XDG_RUNTIME_DIR
     socket_group: Text | None = None
     log_format: Annotated[Literal["text", "json"], Allowed('"text" or "json"')] = "text"

@@ -109,6 +109,10 @@ def _check_listen(entries: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(format_listen(host, port) for host, port in parsed)
 
 
+def _check_listen_login(entries: tuple[str, ...]) -> tuple[str, ...]:
+    return _check_listen(entries) if entries else ()
+
+
 def check_host(host: str) -> str:
     """A registry's host, `HOST` or `HOST:PORT`, in its canonical form. Raises ValueError."""
     try:
@@ -236,6 +240,9 @@ Timeout = Annotated[
 ]
 Listen = Annotated[
     tuple[str, ...], AfterValidator(_check_listen), Allowed('a list of HOST:PORT, such as ["127.0.0.1:5000"]')
+]
+ListenLogin = Annotated[
+    tuple[str, ...], AfterValidator(_check_listen_login), Allowed('a list of HOST:PORT, such as ["0.0.0.0:5001"]')
 ]
 Switch = Annotated[bool, Field(strict=True), Allowed("true or false")]
 Text = Annotated[str, AfterValidator(_check_words), Allowed("a text in quotes")]

@@ -14,6 +14,7 @@ from yarl import URL
 
 from mirror.errors import (
     DigestInvalid,
+    Offline,
     UpstreamError,
     UpstreamGone,
     UpstreamInvalid,
@@ -77,10 +78,15 @@ class RegistrySource:
         """Find out whether it is there; and Docker Hub's limit, from a HEAD that costs nothing."""
         if self.state().limited:
             return
-        await self._failover.breaker.probe()
-        if self.is_hub:
-            with contextlib.suppress(UpstreamError):
+        with contextlib.suppress(UpstreamError, Offline):
+            await self._failover.breaker.probe()
+            if self.is_hub:
                 await self.head(_HUB_PREVIEW)
+
+    def trust_again(self) -> None:
+        """Our credentials are others now."""
+        self._exchange.trust_again()
+        self._failover.trust_again()
 
     # --- blobs --------------------------------------------------------------------------------------------
 

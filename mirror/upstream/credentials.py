@@ -15,7 +15,7 @@ from typing import Protocol
 from mirror.clock import Clock
 from mirror.config.model import RegistrySettings
 from mirror.errors import UpstreamCredentialsRefused
-from mirror.upstream.docker_config import IDENTITY_TOKEN, DockerConfig
+from mirror.upstream.docker_config import IDENTITY_TOKEN, Login
 
 _SECRET_LIMIT = 1 << 16
 _CHECK_SECONDS = 2.0
@@ -102,10 +102,26 @@ class SettingsCredentials:
             ) from None
 
 
-class DockerCredentials:
-    """What `docker login` left for the hosts of a registry's URLs."""
+class Configured(Protocol):
+    """Logins by host: docker's `config.json`, or several of them."""
 
-    def __init__(self, registry: str, hosts: frozenset[str], config: DockerConfig) -> None:
+    def mentions(self, host: str) -> bool:
+        """Whether something is said of `host`, as far as is known without running a program."""
+        ...
+
+    def forget(self, host: str) -> None:
+        """What was known of `host` was refused."""
+        ...
+
+    async def lookup(self, host: str, *, registry: str) -> Login | None:
+        """The login for `host`. Raises `UpstreamCredentialsRefused` where its helper fails."""
+        ...
+
+
+class DockerCredentials:
+    """What `docker login`, or `mirror login`, left for the hosts of a registry's URLs."""
+
+    def __init__(self, registry: str, hosts: frozenset[str], config: Configured) -> None:
         self._registry = registry
         self._hosts = hosts
         self._config = config

@@ -6,34 +6,35 @@ hang, fail or talk without end: it has 10 s and 64 KiB. Nothing it prints is log
 """
 
 import asyncio
-import base64
-import binascii
-import contextlib
 import json
 import logging
 import os
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from mirror.clock import Clock
+from mirror.docker_config import (
+    NOT_FOUND,
+    HelperCall,
+    canonical,
+    decoded,
+    helper_program,
+    is_helper,
+    is_host,
+    key_of,
+)
 from mirror.errors import UpstreamCredentialsRefused
 
 log = logging.getLogger(__name__)
 IDENTITY_TOKEN = "<token>"  # noqa: S105 — the user name by which helpers say that the secret is a refresh token
 
 HELPER_SECONDS = 10.0
-_HELPER_LIMIT = 1 << 16
 _CONFIG_LIMIT = 1 << 22
 _CHECK_SECONDS = 2.0
 _KEEP_SECONDS = 900.0
 _FRESH_SECONDS = 30.0
-_HELPER_NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
-_NOT_FOUND = b"credentials not found"
-_HUB_KEY = "https://index.docker.io/v1/"
-_HUB_HOSTS = frozenset({"docker.io", "index.docker.io", "registry-1.docker.io", "registry.hub.docker.com"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +59,8 @@ class _Content:
 class DockerConfig:
     """The file, read again when it changes, and what helpers said, for 15 minutes or until it is refused."""
 
-    def __init__(self, environment: Mapping[str, str], clock: Clock) -> None:
-        folder = environment.get("DOCKER_CONFIG")
-        home = environment.get("HOME")
-        self._file = Path(folder) / "config.json" if folder else Path(home) / ".docker/config.json" if home else None
+    def __init__(self, environment: Mapping[str, str], clock: Clock, file: Path | None = None) -> None:
+        self._file = file or docker_file(environment)
         self._environment = dict(environment)
         self._clock = clock
         self._content = _Content()
@@ -72,6 +71,11 @@ class DockerConfig:
         self._asking: dict[str, asyncio.Lock] = {}
 
     @property
+    def file(self) -> Path | None:
+        """Where it is; None where there is no place for one."""
+        return self._file
+
+    @property
     def due(self) -> bool:
         """Whether it is time to look at the file again."""
         now = self._clock.monotonic()
@@ -79,15 +83,20 @@ class DockerConfig:
 
     def mentions(self, host: str) -> bool:
         """Whether the file, as last read, says how to log in at `host`."""
-        key = _canonical(host)
+        key = canonical(host)
         return key in self._content.logins or key in self._content.named or key in self._content.helpers
 
     def forget(self, host: str) -> None:
         """What was known of `host` was refused: read the file, and ask its helper again unless it just said so."""
         self._checked_at = None
-        asked = self._asked.get(_canonical(host))
+        asked = self._asked.get(canonical(host))
         if asked is not None and self._clock.monotonic() - asked[0] >= _FRESH_SECONDS:
-            del self._asked[_canonical(host)]
+            del self._asked[canonical(host)]
+
+    def changed(self) -> None:
+        """The file was just written: nothing that was known before counts, nor what helpers said."""
+        self._checked_at = self._stamp = None
+        self._asked.clear()
 
     async def load(self) -> None:
         """Read the file if it changed; looks at it every 2 s at most."""
@@ -102,7 +111,7 @@ class DockerConfig:
     async def lookup(self, host: str, *, registry: str) -> Login | None:
         """The login for `host`. Raises `UpstreamCredentialsRefused` where its helper fails."""
         await self.load()
-        key = _canonical(host)
+        key = canonical(host)
         helper = self._content.helpers.get(key) or (self._content.store if key in self._content.named else None)
         if helper is None:
             return self._content.logins.get(key)
@@ -137,17 +146,16 @@ class DockerConfig:
             return stamp, _Content()
 
     async def _ask(self, helper: str, key: str, registry: str) -> Login | None:
-        program = f"docker-credential-{helper}"
-        server = _HUB_KEY if key == "docker.io" else key
+        program = helper_program(helper)
         try:
-            code, output = await asyncio.wait_for(self._run(program, server), HELPER_SECONDS)
+            code, output = await self._run(program, key_of(key))
         except TimeoutError:
             raise _failed(registry, program, f"did not answer within {HELPER_SECONDS:.0f} s") from None
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else "its answer is too long"
             raise _failed(registry, program, f"cannot be run: {reason}") from None
         if code != 0:
-            if _NOT_FOUND in output.lower():
+            if NOT_FOUND in output.lower():
                 return None
             raise _failed(registry, program, f"ended with code {code}")
         login = _parse_answer(output, program)
@@ -156,33 +164,18 @@ class DockerConfig:
         return login
 
     async def _run(self, program: str, server: str) -> tuple[int, bytes]:
-        process = await asyncio.create_subprocess_exec(
-            program,
-            "get",
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.DEVNULL,
-            env=self._environment,
-            start_new_session=True,
-        )
-        assert process.stdin is not None  # noqa: S101 — both were asked for
-        assert process.stdout is not None  # noqa: S101
+        call = HelperCall(program, "get", server, self._environment)
         try:
-            with contextlib.suppress(ConnectionError):  # it need not read
-                process.stdin.write(server.encode())
-                await process.stdin.drain()
-                process.stdin.close()
-            output = b""
-            while chunk := await process.stdout.read(_HELPER_LIMIT):
-                output += chunk
-                if len(output) > _HELPER_LIMIT:
-                    raise ValueError(program)
-            return await process.wait(), output
-        finally:
-            if process.returncode is None:
-                with contextlib.suppress(ProcessLookupError):
-                    process.kill()
-                await process.wait()
+            return await asyncio.to_thread(call.run, HELPER_SECONDS)
+        except asyncio.CancelledError:
+            await asyncio.to_thread(call.end)
+            raise
+
+
+def docker_file(environment: Mapping[str, str]) -> Path | None:
+    """Where docker keeps it for this environment; None where it has no home."""
+    folder, home = environment.get("DOCKER_CONFIG"), environment.get("HOME")
+    return Path(folder) / "config.json" if folder else Path(home) / ".docker/config.json" if home else None
 
 
 def _failed(registry: str, program: str, how: str) -> UpstreamCredentialsRefused:
@@ -197,9 +190,7 @@ def _parse(value: Any, file: Path) -> _Content:
     if not isinstance(value, dict):
         raise ValueError(file)
     auths = value.get("auths")
-    entries = (
-        {_canonical(key): entry for key, entry in auths.items() if _is_host(key)} if isinstance(auths, dict) else {}
-    )
+    entries = {canonical(key): entry for key, entry in auths.items() if is_host(key)} if isinstance(auths, dict) else {}
     logins = {}
     for key, entry in entries.items():
         login = _parse_entry(entry, str(file)) if isinstance(entry, dict) else None
@@ -210,10 +201,8 @@ def _parse(value: Any, file: Path) -> _Content:
     return _Content(
         logins=logins,
         named=frozenset(entries),
-        helpers={_canonical(str(k)): h for k, h in helpers.items() if _is_helper(h)}
-        if isinstance(helpers, dict)
-        else {},
-        store=store if _is_helper(store) else None,
+        helpers={canonical(str(k)): h for k, h in helpers.items() if is_helper(h)} if isinstance(helpers, dict) else {},
+        store=store if is_helper(store) else None,
     )
 
 
@@ -221,13 +210,10 @@ def _parse_entry(entry: Mapping[str, Any], source: str) -> Login | None:
     token = entry.get("identitytoken")
     if isinstance(token, str) and token:
         return Login(IDENTITY_TOKEN, token, source)
+    if entry.get("auth"):
+        login = decoded(entry)
+        return Login(*login, source) if login is not None else None
     username, secret = entry.get("username"), entry.get("password")
-    if isinstance(encoded := entry.get("auth"), str) and encoded:
-        try:
-            username, _, secret = base64.b64decode(encoded).decode().partition(":")
-        except (binascii.Error, UnicodeDecodeError):
-            return None
-        secret = secret.rstrip("\0")
     if isinstance(username, str) and isinstance(secret, str) and username:
         return Login(username, secret, source)
     return None
@@ -240,19 +226,3 @@ def _parse_answer(output: bytes, program: str) -> Login | None:
     except (ValueError, KeyError, TypeError, RecursionError):
         return None
     return Login(username, secret, program) if isinstance(username, str) and isinstance(secret, str) else None
-
-
-def _is_helper(name: object) -> bool:
-    return isinstance(name, str) and _HELPER_NAME.fullmatch(name) is not None
-
-
-def _is_host(key: str) -> bool:
-    """Whether a key means a whole registry. podman's keys may go on with a repository: those are not for all of it."""
-    return (key.partition("://")[2] or key).partition("/")[2].strip("/") in ("", "v1", "v2")
-
-
-def _canonical(key: str) -> str:
-    """`https://index.docker.io/v1/`, `docker.io` and `registry-1.docker.io` are one; paths and schemes drop."""
-    host = key.partition("://")[2] or key
-    host = host.partition("/")[0].lower().removesuffix(":443")
-    return "docker.io" if host in _HUB_HOSTS else host

@@ -4,13 +4,14 @@ Redirects (RFC 9110, 15.4) come on every kind of request and lead anywhere. Each
 authenticates us at one origin is shown to no other. A signed URL is sent on byte for byte.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from yarl import URL
 
 from mirror.clock import Clock
 from mirror.errors import (
+    Offline,
     UpstreamError,
     UpstreamForbidden,
     UpstreamGone,
@@ -58,8 +59,10 @@ class Exchange:
         auth: Authenticator,
         endpoints: Endpoints,
         clock: Clock,
+        offline: Callable[[], bool] = lambda: False,
     ) -> None:
         self._registry = registry
+        self._offline = offline
         self._transport = transport
         self._auth = auth
         self._clock = clock
@@ -67,7 +70,12 @@ class Exchange:
         self._beyond = Reach.OUTER  # where this registry may lead, as of its last answer
 
     async def ask(self, endpoint: Endpoint, method: str, url: URL, headers: Mapping[str, str]) -> Answer:
-        """Send `method` to `url`, a URL of this registry or one that it named. The caller judges the answer."""
+        """Send `method` to `url`, a URL of this registry or one that it named. The caller judges the answer.
+
+        Raises `Offline` while nothing is to be sent anywhere.
+        """
+        if self._offline():
+            raise Offline(f"this mirror is offline: {self._registry} is not asked")
         reach = self._reach(url, self._beyond)
         for hop in range(HOPS + 1):
             response, sent = await self._authenticated(method, url, headers, reach)
@@ -109,6 +117,10 @@ class Exchange:
         if is_loop(status, answer.response.headers):
             return self._loop()
         return self.unreachable(answer) if status >= 500 or status == 408 else None
+
+    def trust_again(self) -> None:
+        """Our credentials are others now: what was refused before says nothing about them."""
+        self._auth.accepted()
 
     def follow(self, base: URL, location: str | None) -> URL:
         """Where a `Location` or `Link` at `base` leads. Raises `UpstreamInvalid` or `UpstreamForbidden`."""

@@ -131,6 +131,11 @@ class Failover:
             registry=self._registry,
         )
 
+    def trust_again(self) -> None:
+        """Our credentials are others now: that they were refused is no trouble any more."""
+        if isinstance(self._trouble, UpstreamCredentialsRefused):
+            self._trouble = self._trouble_since = None
+
     def reaches(self, host: str) -> bool:
         """Whether one of the URLs is at that host."""
         return any(endpoint.origin.host == host for endpoint in self._endpoints.all)

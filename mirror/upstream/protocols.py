@@ -4,7 +4,7 @@ A `Source` is one registry seen with or without credentials. It retries nothing 
 resuming a broken blob is the flight's business, which asks `open` anew with the offset it has reached.
 """
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol
@@ -99,6 +99,49 @@ class SourceState:
     checked: bool = False  # whether it has answered anything yet
     limited: bool = False  # it said 429
     refused: bool = False  # it did not accept our credentials
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A repository that a registry's search found: its path there, as the registry writes it, and what it says."""
+
+    path: str
+    description: str = ""
+    stars: int = 0
+    official: bool = False
+    automated: bool = False
+
+
+class Searches(Protocol):
+    """The searches of all configured registries."""
+
+    async def search(self, registry: str, term: str, limit: int, *, anonymous: bool) -> Sequence[Found]:
+        """Repositories that match `term`, at most `limit`; with an empty term, any.
+
+        Raises `NameUnknown` where the registry is not configured, `NoSearch` where it offers none, `Offline`, or an
+        `UpstreamNoAnswer`.
+        """
+        ...
+
+
+class LoginStore(Protocol):
+    """This mirror's own logins at registries. Every method raises `NameUnknown` for a registry not configured."""
+
+    def set_by_settings(self, registry: str) -> bool:
+        """Whether the settings say user and password, so that nothing else is used."""
+        ...
+
+    async def log_in(self, registry: str, username: str, password: str) -> str:
+        """Try a login at the registry, keep it, use it from now on; returns where it is kept.
+
+        Raises, with nothing kept, `UpstreamCredentialsRefused` where the registry refuses it, an `UpstreamNoAnswer` or
+        `Offline` where that cannot be known, `MirrorError` where it cannot be kept.
+        """
+        ...
+
+    async def log_out(self, registry: str) -> bool:
+        """Forget the login, at once; whether there was one. Raises `MirrorError` where that fails."""
+        ...
 
 
 class Upstreams(Protocol):

@@ -7,27 +7,29 @@ nothing else: limits, breakers and tokens are their own.
 import asyncio
 import contextlib
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from mirror.clock import Clock
 from mirror.config.model import RegistrySettings, Settings
-from mirror.errors import ConfigInvalid, NameUnknown
+from mirror.errors import ConfigInvalid, NameUnknown, UpstreamUnreachable
 from mirror.tasks import Tasks
 from mirror.upstream.auth import Authenticator
 from mirror.upstream.breaker import INTERVAL
 from mirror.upstream.client import RegistrySource
-from mirror.upstream.credentials import Credentials, DockerCredentials, SettingsCredentials
-from mirror.upstream.docker_config import DockerConfig
+from mirror.upstream.credentials import Credential, Credentials, DockerCredentials, SettingsCredentials
 from mirror.upstream.endpoints import Endpoints
 from mirror.upstream.exchange import Exchange
 from mirror.upstream.failover import HEADERS_SECONDS, Failover
 from mirror.upstream.guard import Guard, Listening
-from mirror.upstream.protocols import Source, SourceState
+from mirror.upstream.logins import Logins
+from mirror.upstream.protocols import Found, Source, SourceState
 from mirror.upstream.proxies import Proxies
 from mirror.upstream.realms import RealmPolicy
+from mirror.upstream.search import RegistrySearch
 from mirror.upstream.tokens import Tokens
 from mirror.upstream.transport import Transport
+from mirror.upstream.trial import OneLogin, Trial
 
 PROBE_SECONDS = 5.0
 
@@ -36,15 +38,17 @@ PROBE_SECONDS = 5.0
 class _Registry:
     settings: RegistrySettings
     transport: Transport
+    policy: RealmPolicy
     credentials: Credentials
     sources: dict[bool, RegistrySource]  # anonymous? → source
+    searches: dict[bool, RegistrySearch]
 
 
 class Registries:
     """All upstreams of one mirror. `start` before use; sessions are opened at first use, in the running loop.
 
-    `instance` is this mirror's id, `listening` gives the addresses it listens on. Raises `ConfigInvalid` for a URL,
-    proxy or network that cannot be used.
+    `instance` is this mirror's id, `listening` gives the addresses it listens on; while `offline` says so, nothing is
+    sent anywhere. Raises `ConfigInvalid` for a URL, proxy or network that cannot be used.
     """
 
     def __init__(
@@ -54,6 +58,7 @@ class Registries:
         clock: Clock,
         instance: str,
         listening: Listening,
+        offline: Callable[[], bool] = lambda: False,
         environment: Mapping[str, str] | None = None,
         probe_interval: float = INTERVAL,
         headers_seconds: float = HEADERS_SECONDS,
@@ -61,18 +66,19 @@ class Registries:
         self._clock = clock
         self._instance = instance
         self._listening = listening
+        self._offline = offline
         self._environment = os.environ if environment is None else environment
         self._probe_interval = probe_interval
         self._headers_seconds = headers_seconds
         self._tasks = Tasks()
-        self._docker_config = DockerConfig(self._environment, clock)
+        self._logins = Logins(self._environment, settings.data, clock)
         self._registries = {
             name: self._build(name, registry) for name, registry in settings.registries.items() if registry.enabled
         }
 
     async def start(self) -> None:
         """Read docker's configuration, so that `has_credentials` knows."""
-        await self._docker_config.load()
+        await self._logins.load()
 
     async def close(self) -> None:
         """Stop probes and close every connection."""
@@ -90,8 +96,8 @@ class Registries:
         What `docker login` did meanwhile is known a moment later: the file is read in the background.
         """
         found = self._find(registry)
-        if self._docker_config.due:
-            self._tasks.background("docker's configuration", self._docker_config.load())
+        if self._logins.due:
+            self._tasks.background("docker's configuration", self._logins.load())
         return found.credentials.configured
 
     def states(self) -> list[SourceState]:
@@ -99,11 +105,67 @@ class Registries:
         return [source.state() for source in self._sources()]
 
     async def probe(self) -> None:
-        """Ask each registry once whether it is there, and Docker Hub for its limit, within 5 s."""
+        """Ask each registry once whether it is there, and Docker Hub for its limit, within 5 s; none while offline."""
+        if self._offline():
+            return
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(PROBE_SECONDS), asyncio.TaskGroup() as group:
                 for source in self._sources():
                     group.create_task(source.probe())
+
+    async def search(self, registry: str, term: str, limit: int, *, anonymous: bool) -> list[Found]:
+        """`Searches.search`."""
+        return await self._find(registry).searches[anonymous].find(term, limit)
+
+    # --- logins ---------------------------------------------------------------------------------------------
+
+    def set_by_settings(self, registry: str) -> bool:
+        """`LoginStore.set_by_settings`."""
+        return isinstance(self._find(registry).credentials, SettingsCredentials)
+
+    async def log_in(self, registry: str, username: str, password: str) -> str:
+        """`LoginStore.log_in`: tried at every URL of the registry, kept for the hosts that accept it."""
+        found = self._find(registry)
+        credential = Credential(username, password, source="this login")
+        accepted, failure = [], None
+        for url in found.settings.urls:
+            try:
+                accepted.append(await self._try(registry, found, url, credential))
+            except UpstreamUnreachable as error:
+                failure = error
+        if failure is not None and not accepted:
+            raise failure
+        where = [await self._logins.store(host, username, password) for host in dict.fromkeys(accepted)]
+        self._trust_again(found)
+        return where[0]
+
+    async def log_out(self, registry: str) -> bool:
+        """`LoginStore.log_out`."""
+        found = self._find(registry)
+        hosts = dict.fromkeys(_hosts(registry, found.settings, self._clock))
+        removed = [await self._logins.erase(host) for host in hosts]
+        self._trust_again(found)
+        return any(removed)
+
+    async def _try(self, name: str, registry: _Registry, url: str, credential: Credential) -> str:
+        """The host at `url`, which accepts this login. Raises what `Trial.run` does."""
+        endpoints = Endpoints(name, [url], self._clock)
+        auth = self._authenticator(name, registry.transport, registry.policy, OneLogin(credential))
+        exchange = self._exchange(name, registry.transport, auth, endpoints)
+        trial = Trial(name, credential, registry.transport, registry.policy, self._clock)
+        endpoint = endpoints.all[0]
+        try:
+            async with asyncio.timeout(self._headers_seconds):
+                await trial.run(endpoint, exchange)
+        except TimeoutError:
+            raise UpstreamUnreachable(
+                f"{name}: {endpoint.origin} did not answer within {self._headers_seconds:.3g} s", registry=name
+            ) from None
+        return endpoint.origin.host_port_subcomponent or ""
+
+    def _trust_again(self, registry: _Registry) -> None:
+        for source in registry.sources.values():
+            source.trust_again()
 
     def _find(self, name: str) -> _Registry:
         try:
@@ -134,30 +196,21 @@ class Registries:
         )
         credentials = self._credentials(name, settings)
         policy = RealmPolicy(name, settings)
-        sources = {
-            anonymous: self._source(name, settings, transport, policy, None if anonymous else credentials)
-            for anonymous in (True, False)
-        }
-        return _Registry(settings, transport, credentials, sources)
+        sources, searches = {}, {}
+        for anonymous in (True, False):
+            auth = self._authenticator(name, transport, policy, None if anonymous else credentials)
+            sources[anonymous], searches[anonymous] = self._source(name, settings, transport, auth, anonymous=anonymous)
+        return _Registry(settings, transport, policy, credentials, sources, searches)
 
     def _credentials(self, name: str, settings: RegistrySettings) -> Credentials:
         if settings.username or settings.password or settings.password_file:
             return SettingsCredentials(name, settings, self._clock)
-        hosts = (
-            endpoint.origin.host_port_subcomponent or "" for endpoint in Endpoints(name, settings.urls, self._clock).all
-        )
-        return DockerCredentials(name, frozenset(hosts), self._docker_config)
+        return DockerCredentials(name, frozenset(_hosts(name, settings, self._clock)), self._logins)
 
-    def _source(
-        self,
-        name: str,
-        settings: RegistrySettings,
-        transport: Transport,
-        policy: RealmPolicy,
-        credentials: Credentials | None,
-    ) -> RegistrySource:
-        endpoints = Endpoints(name, settings.urls, self._clock)
-        auth = Authenticator(
+    def _authenticator(
+        self, name: str, transport: Transport, policy: RealmPolicy, credentials: Credentials | None
+    ) -> Authenticator:
+        return Authenticator(
             name,
             transport=transport,
             tokens=Tokens(name, transport=transport, policy=policy, clock=self._clock),
@@ -165,7 +218,23 @@ class Registries:
             credentials=credentials,
             clock=self._clock,
         )
-        exchange = Exchange(name, transport=transport, auth=auth, endpoints=endpoints, clock=self._clock)
+
+    def _exchange(self, name: str, transport: Transport, auth: Authenticator, endpoints: Endpoints) -> Exchange:
+        return Exchange(
+            name, transport=transport, auth=auth, endpoints=endpoints, clock=self._clock, offline=self._offline
+        )
+
+    def _source(
+        self,
+        name: str,
+        settings: RegistrySettings,
+        transport: Transport,
+        auth: Authenticator,
+        *,
+        anonymous: bool,
+    ) -> tuple[RegistrySource, RegistrySearch]:
+        endpoints = Endpoints(name, settings.urls, self._clock)
+        exchange = self._exchange(name, transport, auth, endpoints)
         failover = Failover(
             name,
             endpoints=endpoints,
@@ -175,4 +244,12 @@ class Registries:
             probe_interval=self._probe_interval,
             headers_seconds=self._headers_seconds,
         )
-        return RegistrySource(name, anonymous=credentials is None, exchange=exchange, failover=failover)
+        return (
+            RegistrySource(name, anonymous=anonymous, exchange=exchange, failover=failover),
+            RegistrySearch(name, exchange=exchange, failover=failover, clock=self._clock),
+        )
+
+
+def _hosts(name: str, settings: RegistrySettings, clock: Clock) -> list[str]:
+    """The hosts of its URLs, which its logins are kept for."""
+    return [endpoint.origin.host_port_subcomponent or "" for endpoint in Endpoints(name, settings.urls, clock).all]

@@ -15,13 +15,17 @@ from mirror.config.load import load
 from mirror.config.model import AccessSettings, RegistrySettings, Settings
 from mirror.config.paths import SYSTEM_DATA
 from mirror.config.registries import WELL_KNOWN
+from mirror.config.sizes import Reserve, parse_reserve
 from mirror.config.values import parse_duration
 
 EXAMPLE = Path(__file__).parents[2] / "config" / "mirror.example.toml"
 SETTING = re.compile(r"^#(?=[a-z_]+ = |\[)", re.MULTILINE)
 
 #: Keys that may not stand together, or name files of nobody's machine, or examples of keys that default to nothing.
-WITHOUT_DEFAULT = {"socket", "socket_group", "access_log", "username", "password", "password_file", "proxy", "ca_file"}
+WITHOUT_DEFAULT = {
+    *("socket", "socket_group", "access_log", "username", "password", "password_file", "proxy", "ca_file"),
+    *("tls_cert", "tls_key", "max_size", "htpasswd", "rules"),
+}
 
 
 @pytest.fixture(scope="module")
@@ -62,10 +66,11 @@ def test_it_shows_the_defaults(everything: dict[str, Any], section: str) -> None
     defaults = {key: field.default for key, field in model.model_fields.items() if key not in ("access", "registries")}
     for key, default in defaults.items():
         if key in WITHOUT_DEFAULT:
-            assert default is None
+            assert not default
         elif default is not PydanticUndefined:
             value = shown[key]
             value = parse_duration(value) if isinstance(default, float) else value
+            value = parse_reserve(value) if isinstance(default, Reserve) else value
             assert (tuple(value) if isinstance(value, list) else value) == default, key
     assert everything["data"] == str(SYSTEM_DATA)
     assert everything["registries"]["docker.io"]["url"] == WELL_KNOWN["docker.io"]

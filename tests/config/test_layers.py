@@ -34,6 +34,9 @@ def test_path_keys_are_the_models_paths() -> None:
     ("name", "text", "value"),
     [
         ("MIRROR_LISTEN", "127.0.0.1:5000, [::1]:5000,", ("127.0.0.1:5000", "[::1]:5000")),
+        ("MIRROR_LISTEN_LOGIN", "127.0.0.1:5001,", ("127.0.0.1:5001",)),
+        ("MIRROR_OWN", "team/*, x/**", ("team/*", "x/**")),
+        ("MIRROR_MAX_SIZE", "200MB", "200MB"),
         ("MIRROR_OFFLINE", "Yes", True),
         ("MIRROR_OFFLINE", "0", False),
         ("MIRROR_PRIVATE_STALE", "3600", 3600.0),

@@ -17,6 +17,8 @@ def test_every_default_is_valid() -> None:
     assert settings.listen == ("127.0.0.1:5000",)
     assert settings.private_stale == parse_duration("7d")
     assert settings.access.loopback == "push"
+    assert settings.access.anonymous == "pull"
+    assert (settings.listen_login, settings.own, settings.access.rules) == ((), (), ())
     assert settings.registries == {}
 
 
@@ -84,6 +86,8 @@ def test_a_name_that_is_no_host_is_refused(name: str) -> None:
     [
         ({"listen": []}, "the list is empty"),
         ({"listen": ["127.0.0.1:5000", "127.0.0.1:5000"]}, "twice"),
+        ({"listen_login": ["127.0.0.1:5000", "127.0.0.1:5000"]}, "twice"),
+        ({"listen_login": ["5000"]}, "names no address"),
         ({"listen": "127.0.0.1:5000"}, "tuple"),
         ({"socket": "/" + "s" * 107}, "108 bytes long"),
         ({"offline": "yes"}, "boolean"),

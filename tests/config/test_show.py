@@ -12,8 +12,23 @@ TOML = """
 listen = ["0.0.0.0:5000", "[::1]:5000"]
 private_stale = "36h"
 offline = true
+listen_login = ["0.0.0.0:5001"]
+max_size = "1.5TB"
+min_free = "512MiB"
+own = ["team/**"]
 [access]
 loopback = "all"
+htpasswd = "htpasswd"
+private = ["team/secret-*"]
+hosts = ["mirror.example.com"]
+[[access.rules]]
+users = ["ci"]
+repositories = ["index.docker.io/a/b"]
+allow = ["pull"]
+[[access.rules]]
+users = ["*"]
+repositories = ["team/*"]
+allow = ["pull", "push"]
 [registries."docker.io"]
 tag_ttl = "90s"
 immutable_tags = ['^v?\\d+$']
