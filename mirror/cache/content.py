@@ -1,20 +1,24 @@
 """Open what may be seen: a blob at rest, one that is flying, one that has to be fetched (design.md §5, "GET blob")."""
 
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from enum import StrEnum
+from typing import Protocol
 
 from mirror.cache.flight import Flight
 from mirror.cache.flights import Flights
+from mirror.cache.leases import Leases
+from mirror.cache.misses import noting
 from mirror.cache.proofs import Proofs, in_time, proof_of
 from mirror.cache.readers import through
 from mirror.cache.rights import Principal
+from mirror.cache.uses import Uses
 from mirror.clock import Clock
 from mirror.errors import BlobUnknown, StoreFailed, UpstreamGone
 from mirror.oci.digest import Digest
 from mirror.oci.names import Repository
-from mirror.store.protocols import BlobReader, BlobStore, Holding, Links
+from mirror.store.protocols import BlobReader, BlobStore, Holding, Links, Misses
 from mirror.upstream.protocols import Source
 
 log = logging.getLogger(__name__)
@@ -47,6 +51,11 @@ class Blob:
         self._held = held
         self._flight = flight
 
+    @property
+    def flight(self) -> Flight | None:
+        """The download that it comes from, where it is not at rest."""
+        return self._flight
+
     @asynccontextmanager
     async def reader(self, repository: Repository, start: int, end: int) -> AsyncIterator[BlobReader]:
         """Bytes from `start` to `end` (exclusive).
@@ -65,6 +74,10 @@ class Blob:
                 yield passing
 
 
+class Catalog(Links, Misses, Protocol):
+    """The parts of the catalog that content uses."""
+
+
 class _LandedError(Exception):
     """The blob landed before it was asked for."""
 
@@ -81,9 +94,21 @@ async def quarantine(catalog: Links, digest: Digest) -> None:
 class Content:
     """Blobs, for whoever may see them."""
 
-    def __init__(self, *, store: BlobStore, catalog: Links, flights: Flights, proofs: Proofs, clock: Clock) -> None:
+    def __init__(
+        self,
+        *,
+        store: BlobStore,
+        catalog: Catalog,
+        leases: Leases,
+        uses: Uses,
+        flights: Flights,
+        proofs: Proofs,
+        clock: Clock,
+    ) -> None:
         self._store = store
         self._catalog = catalog
+        self._leases = leases
+        self._uses = uses
         self._flights = flights
         self._proofs = proofs
         self._clock = clock
@@ -99,9 +124,45 @@ class Content:
         """
         trusted = self._proofs.trusted(principal, repository)
         async with AsyncExitStack() as stack:
-            async with in_time(repository.registry):
+            async with noting(self._catalog, f"{repository}@{digest}", self._clock), in_time(repository.registry):
                 blob = await self._found(stack, repository, digest, client, trusted=trusted)
             yield blob
+
+    async def bring(
+        self,
+        principal: Principal,
+        repository: Repository,
+        digest: Digest,
+        client: str,
+        tell: Callable[[int], None] = lambda _: None,
+    ) -> bool:
+        """Have it here, stored and linked in this repository, as if he had read it; no byte passes through.
+
+        False where it was at rest already. `tell` gets the bytes that are here, as they come. Raises as `open`, and
+        `StoreFailed` where the disk does not take it.
+        """
+        async with self.open(principal, repository, digest, client) as blob:
+            if blob.flight is None:
+                return False
+            async with blob.flight.follow(repository):
+                await blob.flight.landing(tell)
+        if await self._catalog.holding(repository, digest, is_manifest=False) is None:
+            raise StoreFailed(f"{digest} was downloaded, and could not be kept: the mirror's log says why")
+        return True
+
+    async def held(self, principal: Principal, repository: Repository, digest: Digest) -> bool:
+        """Whether it is here and he may see it under this repository, as far as that is known without asking."""
+        holding = await self._catalog.holding(repository, digest, is_manifest=False)
+        if holding is None:
+            return False
+        trusted = self._proofs.trusted(principal, repository)
+        return await self._proofs.blob_visible(holding, repository, trusted=trusted)
+
+    async def here(self, principal: Principal, repository: Repository, digest: Digest) -> bool:
+        """Whether nothing has to be downloaded for `bring`: what is held for another repository of the same registry
+        costs one HEAD. Raises as `open`."""
+        trusted = self._proofs.trusted(principal, repository)
+        return await self._visible(repository, digest, trusted=trusted) is not None
 
     async def stat(self, principal: Principal, repository: Repository, digest: Digest) -> tuple[int | None, Cache]:
         """What a HEAD tells: the size (None: upstream has it and does not say). Downloads nothing. Raises as `open`."""
@@ -166,17 +227,19 @@ class Content:
     async def _open_held(
         self, stack: AsyncExitStack, repository: Repository, digest: Digest, *, trusted: bool
     ) -> Blob | None:
-        holding = await self._visible(repository, digest, trusted=trusted)
-        if holding is None:
-            return None
-        try:
-            reader = await stack.enter_async_context(self._store.open(digest, holding.location, holding.size))
-        except BlobUnknown:
-            await quarantine(self._catalog, digest)
-            return None
-        except StoreFailed as error:
-            log.warning("%s is held and cannot be read; it is fetched: %s", digest, error.message)
-            return None
+        async with self._leases.hold(digest):  # until it is open: then it may be deleted under the reader
+            holding = await self._visible(repository, digest, trusted=trusted)
+            if holding is None:
+                return None
+            try:
+                reader = await stack.enter_async_context(self._store.open(digest, holding.location, holding.size))
+            except BlobUnknown:
+                await quarantine(self._catalog, digest)
+                return None
+            except StoreFailed as error:
+                log.warning("%s is held and cannot be read; it is fetched: %s", digest, error.message)
+                return None
+        self._uses.blob(digest)
         return Blob(holding.size, Cache.HIT, held=reader)
 
     async def _fetch(

@@ -7,12 +7,14 @@ wrong bytes never make a whole blob.
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Protocol
 
+from mirror.cache.leases import Leases
 from mirror.cache.partial import Known, PartialDownload
 from mirror.cache.readers import FlightReader, skipping
+from mirror.cache.room import Room
 from mirror.cache.states import State
 from mirror.clock import Clock
 from mirror.errors import (
@@ -55,7 +57,9 @@ class Flight:
         *,
         known: Known,
         store: BlobStore,
+        room: Room,
         catalog: Catalog,
+        leases: Leases,
         clock: Clock,
         owner: "Owner",
     ) -> None:
@@ -69,13 +73,16 @@ class Flight:
         self.ingest: Ingest | None = None
         self.state = State.OPENING
         self.error: MirrorError | None = None
+        self.refusal: StoreFailed | None = None  # why the disk did not take it
         self.readers = 0
         self.joined = False  # whether somebody has it already: who comes later pays nothing for its bytes
         self.task: asyncio.Task[None] | None = None
         self._small = bytearray()
         self._hash: Hash | None = None
         self._store = store
+        self._room = room
         self._catalog = catalog
+        self._leases = leases
         self._clock = clock
         self._owner = owner
         self._partial = PartialDownload(digest, source, known=known, store=store, catalog=catalog, clock=clock)
@@ -142,6 +149,17 @@ class Flight:
         if self.state is State.UNSTORED:
             return self.available  # what is missing is withheld by whoever fetches it
         return min(self.available, max(0, size - WITHHELD))
+
+    async def landing(self, tell: Callable[[int], None]) -> None:
+        """Wait until it has landed; meanwhile `tell` gets how many bytes are here, whenever that changes.
+
+        Raises what it fails of, and the disk's refusal where it only streams through.
+        """
+        while not self.landed:
+            if self.refusal is not None:
+                raise self.refusal
+            tell(self.available)
+            await self.changed()
 
     def open_staged(self) -> int:
         """A descriptor of one's own on what is staged."""
@@ -302,6 +320,8 @@ class Flight:
         self._wake()
 
     async def _begin(self) -> Ingest:
+        if self.size is not None and not self._room.fits(self.size):
+            raise NoRoom(f"max_size is less than the {self.size} bytes of {self.digest}")
         self.ingest = await self._partial.begin(self._written)
         return self.ingest
 
@@ -313,11 +333,12 @@ class Flight:
     async def _land(self) -> None:
         """Publish and link: everybody proven, also those who prove themselves meanwhile."""
         try:
-            if self.memory is not None:
-                location = await self._store.put(self.memory, self.digest)
-            else:
-                location = await self._store.publish(self._staged(), self.digest)
-            await self._link_all(location)
+            async with self._leases.hold(self.digest):
+                if self.memory is not None:
+                    location = await self._store.put(self.memory, self.digest)
+                else:
+                    location = await self._store.publish(self._staged(), self.digest)
+                await self._link_all(location)
         except MirrorError as error:
             # its readers have verified bytes and go on; only the next asker downloads again
             log.warning("%s was delivered but not kept: %s", self.digest, error.message)
@@ -370,6 +391,7 @@ class Flight:
         if self.ingest is not None:
             self._hash = await self.ingest.hash_state()
         self.available = self.ingest.written if self.ingest is not None else 0
+        self.refusal = error
         self.state = State.UNSTORED
         self._owner.ended(self)
         self._wake()

@@ -8,8 +8,10 @@ import asyncio
 import logging
 
 from mirror.cache.flight import Catalog, Flight
+from mirror.cache.leases import Leases
 from mirror.cache.memory import Recent
 from mirror.cache.partial import Known
+from mirror.cache.room import Room
 from mirror.clock import Clock
 from mirror.errors import UpstreamGone
 from mirror.oci.digest import Digest
@@ -31,10 +33,14 @@ WATCH_EVERY = 30.0  # … looked at this often, in seconds
 class Flights:
     """Flights under way. `shared` counts readers that joined a flight somebody else had begun."""
 
-    def __init__(self, *, store: BlobStore, catalog: Catalog, tasks: Tasks, clock: Clock) -> None:
+    def __init__(
+        self, *, store: BlobStore, room: Room, catalog: Catalog, leases: Leases, tasks: Tasks, clock: Clock
+    ) -> None:
         self.shared = 0
         self._store = store
+        self._room = room
         self._catalog = catalog
+        self._leases = leases
         self._tasks = tasks
         self._clock = clock
         self._known = Known()
@@ -48,6 +54,10 @@ class Flights:
 
     def __len__(self) -> int:
         return len(self._flights)
+
+    def digests(self) -> frozenset[Digest]:
+        """What is just being downloaded."""
+        return frozenset(digest for digest, _ in self._flights)
 
     def flying(self, digest: Digest, source: Source) -> Flight | None:
         """The flight of this digest from this source, if there is one."""
@@ -112,7 +122,9 @@ class Flights:
             client,
             known=self._known,
             store=self._store,
+            room=self._room,
             catalog=self._catalog,
+            leases=self._leases,
             clock=self._clock,
             owner=self,
         )

@@ -88,10 +88,19 @@ class Listings:
         except (UpstreamNoAnswer, Offline) as error:
             upstream, warning = frozenset(), f"{error.message}; only what is held here is listed"
         held = await self._held_tags(repository, upstream, trusted=trusted)
-        if not upstream and not held:
+        if not upstream and not held and not repository.is_own:  # an own one is there also when it is empty
             why = f": {warning}" if warning is not None else ""
             raise NameUnknown(f"{repository} is not known{why}", detail={"name": str(repository)})
         return sorted(upstream | held), warning
+
+    async def upstream_tags(self, principal: Principal, repository: Repository) -> list[str]:
+        """The tag names that its registry lists for him, in ASCII order. Raises `NameUnknown` where it says that it has
+        no such repository, an `UpstreamNoAnswer` or `Offline` where that cannot be known."""
+        try:
+            names, _ = await self._upstream_tags(repository, trusted=self._proofs.trusted(principal, repository))
+        except UpstreamGone as error:
+            raise NameUnknown(f"{repository} is not known to {repository.registry}") from error
+        return sorted(names)
 
     async def _held_tags(self, repository: Repository, known: frozenset[str], *, trusted: bool) -> set[str]:
         """Tags held here that name something he may see; those that upstream lists are not looked at again."""

@@ -6,14 +6,18 @@ By digest a manifest is served only where it is linked, else after one HEAD of t
 
 import asyncio
 import logging
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from mirror.cache.content import Cache, quarantine
+from mirror.cache.leases import Leases
 from mirror.cache.memory import Recent
+from mirror.cache.misses import noting
 from mirror.cache.policy import Policy
 from mirror.cache.proofs import Proofs, in_time, proof_of
 from mirror.cache.rights import Principal
+from mirror.cache.uses import Uses
 from mirror.clock import Clock
 from mirror.errors import (
     BlobUnknown,
@@ -43,17 +47,19 @@ _LARGE = 64 * 1024
 _ENTRY_BYTES = 1024  # what an entry costs beside its raw bytes
 
 
-class Catalog(store.Links, store.Manifests, Protocol):
+class Catalog(store.Links, store.Manifests, store.Misses, Protocol):
     """The parts of the catalog that manifests use."""
 
 
 @dataclass(slots=True)
 class Kept:
-    """A manifest as one repository has it. `rendered` is room for whoever serves it to keep its headers ready."""
+    """A manifest as one repository has it. `rendered` is room for whoever serves it to keep its headers ready, `noted`
+    the round in which it was last noted as used."""
 
     manifest: Manifest
     link: Link
     rendered: dict[str, object] = field(default_factory=dict)
+    noted: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,10 +75,21 @@ class Manifests:
     """Manifests, for whoever may see them."""
 
     def __init__(
-        self, *, store: BlobStore, catalog: Catalog, proofs: Proofs, policy: Policy, tasks: Tasks, clock: Clock
+        self,
+        *,
+        store: BlobStore,
+        catalog: Catalog,
+        leases: Leases,
+        uses: Uses,
+        proofs: Proofs,
+        policy: Policy,
+        tasks: Tasks,
+        clock: Clock,
     ) -> None:
         self._store = store
         self._catalog = catalog
+        self._leases = leases
+        self._uses = uses
         self._proofs = proofs
         self._policy = policy
         self._tasks = tasks
@@ -80,7 +97,8 @@ class Manifests:
         self._recent: Recent[tuple[Repository, Digest], Answer] = Recent(
             _MEMORY_BYTES, lambda answer: len(answer.kept.manifest.raw) + _ENTRY_BYTES
         )
-        self._asking: dict[tuple[Repository, Digest, bool, tuple[str, ...]], asyncio.Task[Kept]] = {}
+        self._forgets = 0  # whoever writes compares it before and after
+        self._asking: dict[tuple[Repository, Digest, bool, bool, tuple[str, ...]], asyncio.Task[Kept]] = {}
 
     # --- by digest -------------------------------------------------------------------------------------------
 
@@ -89,6 +107,9 @@ class Manifests:
         answer = self._recent.get((repository, digest))
         if answer is None or not self._sees(answer.kept, principal, repository):
             return None
+        if answer.kept.noted != self._uses.round:
+            answer.kept.noted = self._uses.round
+            self._uses.image(repository, digest)
         return answer
 
     async def by_digest(self, principal: Principal, repository: Repository, digest: Digest) -> Answer:
@@ -100,18 +121,20 @@ class Manifests:
         trusted = self._proofs.trusted(principal, repository)
         kept = await self.held(repository, digest)
         if kept is not None and self._proofs.visible(kept.link, trusted=trusted):
+            self._uses.image(repository, digest)
             return Answer(kept, Cache.HIT)
         answer = self.remembered(principal, repository, digest)  # it came while the catalog was being read
         if answer is not None:
             return answer
-        key = (repository, digest, trusted, via.get())  # whom a mirror asks may wait for that mirror
+        # Whom a mirror asks may wait for that mirror; and who asks while we are offline, for nobody.
+        key = (repository, digest, trusted, self._policy.offline, via.get())
         task = self._asking.get(key)
         if task is None:
-            task = self._tasks.spawn(f"manifest {digest.short}", self._establish(repository, digest, trusted=trusted))
+            task = self._tasks.spawn(f"manifest {digest.short}", self.establish(repository, digest, trusted=trusted))
             self._asking[key] = task
             task.add_done_callback(lambda _: self._asking.pop(key, None))
         try:
-            async with in_time(repository.registry):
+            async with noting(self._catalog, f"{repository}@{digest}", self._clock), in_time(repository.registry):
                 return Answer(await asyncio.shield(task), Cache.MISS)
         except UpstreamGone as error:
             raise ManifestUnknown(f"manifest {digest} is not known in {repository}") from error
@@ -123,16 +146,27 @@ class Manifests:
         if answer is not None:
             return answer.kept
         generation = self._recent.generation
-        holding = await self._catalog.holding(repository, digest, is_manifest=True)
-        if holding is None or holding.link is None:
-            return None
-        manifest = await self._read(digest, holding)
+        async with self._leases.hold(digest):
+            holding = await self._catalog.holding(repository, digest, is_manifest=True)
+            if holding is None or holding.link is None:
+                return None
+            manifest = await self._read(digest, holding)
         if manifest is None:
             return None
         kept = Kept(manifest, holding.link)
         if self._recent.generation == generation:
             self._recent.put((repository, digest), Answer(kept, Cache.HIT))
         return kept
+
+    def forget(self, repository: Repository, digest: Digest) -> None:
+        """It is linked here no more: what was read or asked before is not remembered."""
+        self._forgets += 1
+        self._recent.drop((repository, digest))
+
+    def forget_all(self, repositories: AbstractSet[Repository]) -> None:
+        """As `forget`, of everything in these repositories."""
+        self._forgets += 1
+        self._recent.drop_where(lambda key: key[0] in repositories)
 
     def _sees(self, kept: Kept, principal: Principal, repository: Repository) -> bool:
         link = kept.link
@@ -152,8 +186,11 @@ class Manifests:
         media_type = await self._catalog.manifest_type(digest)
         return await _parse(raw, media_type, digest)
 
-    async def _establish(self, repository: Repository, digest: Digest, *, trusted: bool) -> Kept:
-        """Ask for it under this repository: one HEAD where its registry supplied the bytes held, else a GET."""
+    async def establish(self, repository: Repository, digest: Digest, *, trusted: bool) -> Kept:
+        """Ask for it under this repository: one HEAD where its registry supplied the bytes held, else a GET.
+
+        Raises `UpstreamGone` where it is not there for him, as for what an own repository does not hold.
+        """
         reference = Reference(repository, None, digest)
         sources = await self._proofs.sources(repository, trusted=trusted)
         holding = await self._catalog.holding(repository, digest, is_manifest=True)
@@ -178,6 +215,24 @@ class Manifests:
         if len(payers) > 1 and await source.head(reference) is None:
             payers = [source]  # no proof by HEAD: then by the answer itself
         return await self.fetch(payers, reference)
+
+    async def renew(self, principal: Principal, repository: Repository, digest: Digest) -> Kept:
+        """Fetch it from its registry and store it, whatever is held or remembered: what is stored has gone bad.
+
+        Raises `ManifestUnknown`, an `UpstreamNoAnswer`, `Offline`.
+        """
+        reference = Reference(repository, None, digest)
+        trusted = self._proofs.trusted(principal, repository)
+        sources = await self._proofs.sources(repository, trusted=trusted)
+
+        async def ask(source: Source) -> Manifest:
+            return await self._obtain(source, reference)
+
+        try:
+            manifest, source = await self._proofs.first(sources, repository, ("manifest", digest), ask, anew=True)
+        except UpstreamGone as error:
+            raise ManifestUnknown(f"manifest {digest} is not known in {repository}") from error
+        return await self.keep(repository, manifest, proof_of(source))
 
     # --- for tags --------------------------------------------------------------------------------------------
 
@@ -206,35 +261,42 @@ class Manifests:
         at = self._clock.wall()
         digest = manifest.descriptor.digest
         known = await self.held(repository, digest)
+        forgets = self._forgets
         try:
-            location = await self._store.put(manifest.raw, digest)
-            await self._catalog.hold_manifest(repository, manifest, location, proof, at)
+            async with self._leases.hold(digest):
+                location = await self._store.put(manifest.raw, digest)
+                await self._catalog.hold_manifest(repository, manifest, location, proof, at)
         except StoreFailed as error:
             log.warning("manifest %s of %s is served but not kept: %s", digest, repository, error.message)
-        return self._remember(repository, manifest, known.link if known is not None else Link(), proof, at)
+        link = _proven(known.link if known is not None else Link(), proof, at)
+        return self._remember(repository, Kept(manifest, link), forgets)
 
     async def confirm(self, repository: Repository, kept: Kept, proof: Proof) -> Kept:
-        """Its registry named it once more: the link gets this proof, now."""
+        """Its registry named it once more: the link gets this proof, now. What was evicted meanwhile is kept anew."""
         if proof is Proof.ANONYMOUS and kept.link.anonymous_at is not None:
             return kept
         at = self._clock.wall()
+        forgets = self._forgets
+        digest = kept.manifest.descriptor.digest
         try:
-            await self._catalog.link(repository, kept.manifest.descriptor.digest, proof, at, is_manifest=True)
+            if not await self._catalog.link(repository, digest, proof, at, is_manifest=True):
+                return await self.keep(repository, kept.manifest, proof)
         except StoreFailed as error:
             log.warning("the proof for %s is not written down: %s", repository, error.message)
-        return self._remember(repository, kept.manifest, kept.link, proof, at)
+        return self._remember(repository, Kept(kept.manifest, _proven(kept.link, proof, at)), forgets)
 
-    def _remember(self, repository: Repository, manifest: Manifest, link: Link, proof: Proof, at: float) -> Kept:
-        kept = Kept(
-            manifest,
-            Link(
-                at if proof is Proof.ANONYMOUS else link.anonymous_at,
-                at if proof is Proof.CREDENTIALS else link.credentials_at,
-                at if proof is Proof.PUSHED else link.pushed_at,
-            ),
-        )
-        self._recent.put((repository, manifest.descriptor.digest), Answer(kept, Cache.HIT))
+    def _remember(self, repository: Repository, kept: Kept, forgets: int) -> Kept:
+        if self._forgets == forgets:
+            self._recent.put((repository, kept.manifest.descriptor.digest), Answer(kept, Cache.HIT))
         return kept
+
+
+def _proven(link: Link, proof: Proof, at: float) -> Link:
+    return Link(
+        at if proof is Proof.ANONYMOUS else link.anonymous_at,
+        at if proof is Proof.CREDENTIALS else link.credentials_at,
+        at if proof is Proof.PUSHED else link.pushed_at,
+    )
 
 
 async def _parse(raw: bytes, declared: str | None, digest: Digest | None) -> Manifest:

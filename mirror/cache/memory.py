@@ -46,6 +46,12 @@ class Recent(Generic[K, V]):
         if old is not None:
             self._total -= self._weight(old)
 
+    def drop_where(self, gone: Callable[[K], bool]) -> None:
+        """Drop every entry whose key says so. Walks them all: for many at a time."""
+        self.generation += 1
+        for key in [key for key in self._entries if gone(key)]:
+            self._total -= self._weight(self._entries.pop(key))
+
 
 class Lately(Generic[K]):
     """Keys that are remembered for `seconds` (of the clock given), at most `capacity` of them."""

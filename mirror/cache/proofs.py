@@ -86,14 +86,14 @@ class Proofs:
 
     async def readable(self, repository: Repository, *, trusted: bool) -> bool:
         """Whether it is known already that he may read this repository at all."""
-        if trusted or not self._upstreams.has_credentials(repository.registry):
+        if trusted or repository.is_own or not self._upstreams.has_credentials(repository.registry):
             return True
         facts = await self._catalog.repository(repository)
         return facts.visibility is Visibility.PUBLIC
 
     def asked_apart(self, repository: Repository) -> bool:
         """Whether its registry is asked for the trusted otherwise than for strangers."""
-        return self._upstreams.has_credentials(repository.registry)
+        return not repository.is_own and self._upstreams.has_credentials(repository.registry)
 
     # --- whom to ask -----------------------------------------------------------------------------------------
 
@@ -101,8 +101,11 @@ class Proofs:
         """The views of the registry that may be asked for him, in order.
 
         Without credentials first: only that answer makes content public. For a stranger nothing is asked with
-        credentials. Raises `Offline` where nothing may be asked, `NameUnknown` for an unknown registry.
+        credentials. For the mirror's own repositories there is nobody. Raises `Offline` where nothing may be asked,
+        `NameUnknown` for an unknown registry.
         """
+        if repository.is_own:
+            return []
         if self._policy.offline:
             raise Offline(f"this mirror is offline and does not hold this content of {repository}")
         anonymous = self._upstreams.source(repository.registry, anonymous=True)
@@ -124,16 +127,23 @@ class Proofs:
         return [self._upstreams.source(registry, anonymous=False), source]
 
     async def first(
-        self, sources: list[Source], repository: Repository, what: Question, ask: Callable[[Source], Awaitable[T]]
+        self,
+        sources: list[Source],
+        repository: Repository,
+        what: Question,
+        ask: Callable[[Source], Awaitable[T]],
+        *,
+        anew: bool = False,
     ) -> tuple[T, Source]:
-        """The first answer of these sources, and who gave it; notes what it says about the repository.
+        """The first answer of these sources, and who gave it; notes what it says about the repository. `anew`: also of
+        those that have just said no.
 
         Raises `UpstreamGone` where every one says no, else the reason why one of them gave no answer.
         """
         no_answer: MirrorError | None = None
         gone: UpstreamGone | None = None
         for source in sources:
-            if (repository, what, source.key) in self._refused:
+            if not anew and (repository, what, source.key) in self._refused:
                 gone = UpstreamGone(f"{source.key[0]} does not have it", registry=source.key[0])
                 continue
             try:

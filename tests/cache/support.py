@@ -10,16 +10,22 @@ import os
 from collections.abc import Callable, Iterable
 
 from mirror.cache.content import Content
+from mirror.cache.eviction import Eviction
 from mirror.cache.flights import Flights
+from mirror.cache.leases import Leases
 from mirror.cache.listings import Listings
 from mirror.cache.manifests import Manifests
 from mirror.cache.policy import Policy
 from mirror.cache.proofs import Proofs
 from mirror.cache.rights import LOOPBACK, Principal, Rights
+from mirror.cache.room import Room, RoomyStore
+from mirror.cache.sweep import Sweep
 from mirror.cache.tags import Tags
+from mirror.cache.uses import Uses
 from mirror.clock import Clock
 from mirror.oci.digest import Digest
 from mirror.oci.names import Repository
+from mirror.store.catalog import Catalog
 from mirror.store.memory import MemoryBlobStore, MemoryCatalog, MemoryIngest
 from mirror.store.protocols import BlobReader, Ingest
 from mirror.tasks import Tasks
@@ -83,6 +89,9 @@ class World:
         policy: Policy | None = None,
         shared: Callable[[Repository], bool] = nobody,
         limit: int = 1 << 40,
+        max_size: int | None = None,
+        catalog: Catalog | None = None,
+        rights: Rights | None = None,
     ) -> None:
         self.clock = StillClock()
         self.policy = policy or Policy()
@@ -90,23 +99,50 @@ class World:
         self.other = ScriptedRegistry("ghcr.io")
         self.upstreams = ScriptedUpstreams([self.hub, self.other], credentials)
         self.store = Store(limit=limit)
-        self.catalog = MemoryCatalog()
+        self.catalog: Catalog = catalog if catalog is not None else MemoryCatalog()
         self.tasks = Tasks()
-        self.rights = Rights(loopback=True, shared=shared)
+        self.rights = rights if rights is not None else Rights(shared=shared)
         self.proofs = Proofs(
             catalog=self.catalog, upstreams=self.upstreams, rights=self.rights, policy=self.policy, clock=self.clock
         )
-        self.flights = Flights(store=self.store, catalog=self.catalog, tasks=self.tasks, clock=self.clock)
+        self.room = Room(self.store, max_size=max_size, slack=0, clock=self.clock)
+        self.roomy = RoomyStore(self.store, self.room)
+        self.leases = Leases()
+        self.uses = Uses(catalog=self.catalog, clock=self.clock)
+        self.flights = Flights(
+            store=self.roomy,
+            room=self.room,
+            catalog=self.catalog,
+            leases=self.leases,
+            tasks=self.tasks,
+            clock=self.clock,
+        )
         self.content = Content(
-            store=self.store, catalog=self.catalog, flights=self.flights, proofs=self.proofs, clock=self.clock
+            store=self.roomy,
+            catalog=self.catalog,
+            leases=self.leases,
+            uses=self.uses,
+            flights=self.flights,
+            proofs=self.proofs,
+            clock=self.clock,
+        )
+        self.sweep = Sweep(
+            store=self.roomy,
+            room=self.room,
+            catalog=self.catalog,
+            leases=self.leases,
+            tasks=self.tasks,
+            clock=self.clock,
         )
         self.restart()
 
     def restart(self) -> None:
         """Forget what is only in memory, as a new process would; the downloads under way stay."""
         self.manifests = Manifests(
-            store=self.store,
+            store=self.roomy,
             catalog=self.catalog,
+            leases=self.leases,
+            uses=self.uses,
             proofs=self.proofs,
             policy=self.policy,
             tasks=self.tasks,
@@ -114,6 +150,7 @@ class World:
         )
         self.tags = Tags(
             catalog=self.catalog,
+            uses=self.uses,
             manifests=self.manifests,
             proofs=self.proofs,
             policy=self.policy,
@@ -123,6 +160,16 @@ class World:
         self.listings = Listings(
             catalog=self.catalog, manifests=self.manifests, proofs=self.proofs, policy=self.policy, clock=self.clock
         )
+        self.eviction = Eviction(
+            catalog=self.catalog,
+            sweep=self.sweep,
+            uses=self.uses,
+            tags=self.tags,
+            manifests=self.manifests,
+            flying=self.flights.digests,
+            clock=self.clock,
+        )
+        self.room.made_by(self.eviction)
 
     async def pull(self, repository: Repository, digest: Digest, principal: Principal = LOOPBACK) -> bytes:
         """A whole blob, as a client gets it."""

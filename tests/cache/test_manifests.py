@@ -343,3 +343,39 @@ async def test_confirming_adds_a_proof_and_takes_none_away(world: World) -> None
     holding = await world.catalog.holding(ALPINE, DIGEST, is_manifest=True)
     assert holding is not None
     assert holding.link == both.link
+
+
+# --- forgetting -------------------------------------------------------------------------------------------
+
+
+async def test_what_is_forgotten_is_looked_up_again(world: World) -> None:
+    await hold(world, OWN, Proof.PUSHED)
+    await by_digest(world, OWN)
+    await world.catalog.remove_manifest(OWN, DIGEST, 1, "me")
+    assert world.manifests.remembered(STRANGER, OWN, DIGEST) is not None
+    world.manifests.forget(OWN, DIGEST)
+    assert world.manifests.remembered(STRANGER, OWN, DIGEST) is None
+    with pytest.raises(ManifestUnknown):
+        await by_digest(world, OWN)
+
+
+@pytest.mark.parametrize("method", ["hold_manifest", "link"])
+async def test_what_is_forgotten_while_it_is_written_down_is_not_remembered(
+    world: World, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    """The one who wrote it down goes on after the one who removed it. Breaks without `Manifests._forgets`: the manifest
+    is served from memory, and linked nowhere."""
+    if method == "link":
+        await hold(world, NGINX, Proof.ANONYMOUS)
+    world.hub.push(ALPINE, IMAGE)
+    write = getattr(world.catalog, method)
+
+    async def written_and_removed(*args: object, **more: object) -> object:
+        outcome = await write(*args, **more)
+        await world.catalog.remove_manifest(ALPINE, DIGEST, 1, "me")
+        world.manifests.forget(ALPINE, DIGEST)
+        return outcome
+
+    monkeypatch.setattr(world.catalog, method, written_and_removed)
+    await by_digest(world)
+    assert world.manifests.remembered(LOOPBACK, ALPINE, DIGEST) is None

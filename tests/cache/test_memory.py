@@ -45,6 +45,13 @@ class RecentMachine(RuleBasedStateMachine):
         assert self.recent.generation != before
         self.model = [entry for entry in self.model if entry[0] != key]
 
+    @rule(keys=st.frozensets(KEYS))
+    def drop_where(self, keys: frozenset[str]) -> None:
+        before = self.recent.generation
+        self.recent.drop_where(keys.__contains__)
+        assert self.recent.generation != before
+        self.model = [entry for entry in self.model if entry[0] not in keys]
+
     @invariant()
     def the_same_entries_in_the_same_order(self) -> None:
         assert list(self.recent._entries.items()) == self.model

@@ -1,9 +1,13 @@
 import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
 
 from mirror.cache import names
 from mirror.cache.names import Names
-from mirror.errors import NameUnknown
-from mirror.oci.names import Name, Repository
+from mirror.cache.ownership import OwnNames
+from mirror.errors import DigestInvalid, NameInvalid, NameUnknown
+from mirror.oci import routes
+from mirror.oci.names import Name, Repository, with_library
 
 HUB = ("docker.io", "library/alpine")
 
@@ -62,3 +66,83 @@ def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(10):
         assert found.repository(Name(None, f"a/b{number}"), "").path == f"a/b{number}"
         assert len(found._known) <= 3
+
+
+# --- own names ------------------------------------------------------------------------------------------------------
+
+REGISTRIES = ("docker.io", "ghcr.io", "registry.corp:8443")
+ALL_PATHS = ("app", "team/app", "team/other", "library/app", "ghcr", "local/team/app", "docker", "a/b/c")
+PATHS = st.sampled_from(ALL_PATHS)
+HOSTS = st.sampled_from(["", "127.0.0.1:5000", "mirror:5000", "docker.io", "registry-1.docker.io", "GHCR.IO", "local"])
+NS = st.sampled_from([None, "docker.io", "registry-1.docker.io", "ghcr.io", "registry.corp:8443"])
+PREFIXES = st.sampled_from(["", "docker.io/", "index.docker.io/", "ghcr.io/", "docker.io./"])
+
+
+@given(own=st.sets(PATHS), default=st.sampled_from(REGISTRIES), path=PATHS, host=HOSTS, ns=NS, prefix=PREFIXES)
+def test_own_names_answer_what_names_no_registry_and_nothing_else(
+    own: set[str], default: str, path: str, host: str, ns: str | None, prefix: str
+) -> None:
+    """In every form of a request. Breaks where an own name is looked for before the registry that is said, or where
+    `library/` is put before a path that was not said to be docker.io's."""
+    assume(ns is None or prefix != "docker.io./")  # then it would belong to the path, and be none
+    route = routes.parse(f"/v2/{prefix}{path}/manifests/1", f"ns={ns}" if ns else "")
+    assert isinstance(route, routes.ManifestRoute)
+    found = Names(default, REGISTRIES, OwnNames(own))
+    repository = found.repository(route.name, host)
+    assert repository == found.repository(route.name, host)
+    qualified = ns is not None or prefix != "" or found.is_registry(host)
+    assert repository.is_own == (not qualified and path in own)
+    if repository.is_own:
+        assert repository.path == path
+    elif not qualified:
+        assert repository == Repository(default, with_library(default, path))
+    else:  # nothing that is said to be a registry's depends on what is own
+        assert repository == Names(default, REGISTRIES).repository(route.name, host)
+
+
+@given(st.lists(st.tuples(PATHS, HOSTS, NS), min_size=1), st.lists(PATHS))
+def test_a_name_that_becomes_own_is_own_at_once(asked: list[tuple[str, str, str | None]], made_own: list[str]) -> None:
+    """Whatever was asked for before. Breaks where what is remembered is not dropped."""
+    own = OwnNames()
+    found = Names("docker.io", REGISTRIES, own)
+    told: list[int] = []
+    found.watch(lambda: told.append(len(told)))
+    for path in [*made_own, None]:
+        fresh = Names("docker.io", REGISTRIES, OwnNames(p for p in ALL_PATHS if p in own))
+        for name, host in ((Name(ns, asked_path), host) for asked_path, host, ns in asked):
+            assert found.repository(name, host) == fresh.repository(name, host)
+        if path is not None:
+            own.add(path)
+    assert len(told) == len(set(made_own))
+
+
+@given(own=st.sets(PATHS), path=PATHS, registry=st.sampled_from(["local", *REGISTRIES]))
+def test_a_person_reads_back_what_is_printed(own: set[str], path: str, registry: str) -> None:
+    found = Names("docker.io", REGISTRIES, OwnNames(own))
+    repository = Repository(registry, path)
+    if not repository.is_own or path in own:
+        assert found.written(found.familiar(repository)) == repository
+
+
+@pytest.mark.parametrize(("text", "canonical", "short"), [
+    ("app", "local/app:latest", "app"),
+    ("app:1", "local/app:1", "app"),
+    ("team/app:1", "local/team/app:1", "team/app"),
+    ("docker.io/app:1", "docker.io/library/app:1", "docker.io/app"),
+    ("library/app:1", "docker.io/library/app:1", "docker.io/app"),
+    ("docker.io/team/app", "docker.io/team/app:latest", "docker.io/team/app"),
+    ("other:1", "docker.io/library/other:1", "other"),
+    ("ghcr.io/team/app:1", "ghcr.io/team/app:1", "ghcr.io/team/app"),
+])  # fmt: skip
+def test_references_as_people_write_them(text: str, canonical: str, short: str) -> None:
+    """Own names are `app` and `team/app`."""
+    found = Names("docker.io", REGISTRIES, OwnNames(["app", "team/app"]))
+    reference = found.reference(text)
+    assert str(reference) == canonical
+    assert found.familiar(reference.repository) == short
+
+
+@pytest.mark.parametrize("text", ["app:", "App", "", "app@sha256:12"])
+def test_texts_that_are_no_reference(text: str) -> None:
+    with pytest.raises((NameInvalid, DigestInvalid)):
+        Names("docker.io", REGISTRIES, OwnNames(["app", ""])).reference(text)

@@ -11,11 +11,12 @@ from mirror.store.protocols import Holding, Link, Proof, RepositoryFacts, Visibi
 from mirror.upstream.protocols import Source
 from tests.cache.scripted import gone, limited, unreachable
 from tests.cache.support import World
-from tests.store.samples import ALPINE, NGINX, OWN
+from tests.store.samples import ALPINE, NGINX, OWN, digest_of
 
 DAY = 86400.0
 ANONYMOUS, CREDENTIALED = ("docker.io", True), ("docker.io", False)
 WHAT = ("blob", "something")
+ALPINE_BLOB = digest_of("layer")
 
 
 def holding(link: Link | None = None, *, public: bool = False) -> Holding:
@@ -204,3 +205,13 @@ def test_trust_and_proof() -> None:
     world = World()
     assert [world.proofs.trusted(each, ALPINE) for each in (STRANGER, LOOPBACK, SOCKET)] == [False, True, True]
     assert (proof_of(world.hub.anonymous), proof_of(world.hub.credentialed)) == (Proof.ANONYMOUS, Proof.CREDENTIALS)
+
+
+@pytest.mark.parametrize("offline", [False, True])
+async def test_for_an_own_repository_nobody_is_asked(offline: bool) -> None:
+    world = World(credentials=["docker.io"], policy=Policy(offline=offline))
+    assert await world.proofs.sources(OWN, trusted=True) == []
+    assert await world.proofs.readable(OWN, trusted=False)
+    assert not world.proofs.asked_apart(OWN)
+    with pytest.raises(UpstreamGone):
+        await world.proofs.first([], OWN, WHAT, lambda source: source.size(OWN, ALPINE_BLOB))

@@ -55,7 +55,8 @@ async def test_where_nothing_is_known_the_reason_is_told(world: World, error: Mi
         with pytest.raises(type(error)) as caught:
             await by_tag(world)
         assert caught.value is error
-    assert world.catalog.misses == {"docker.io/library/alpine:3": 2}
+    (miss,) = await world.catalog.misses(10)
+    assert (miss.name, miss.count) == ("docker.io/library/alpine:3", 2)
 
 
 async def test_a_tag_that_cannot_be_delivered_is_not_resolved(world: World) -> None:

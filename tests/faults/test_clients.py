@@ -276,7 +276,7 @@ async def test_one_background_task_that_fails_stops_nobody(
     async def broken(*_: object, **__: object) -> int:
         raise RuntimeError("injected: the clean-up has a mistake")
 
-    monkeypatch.setattr("mirror.application.clean_staging", broken)
+    monkeypatch.setattr("mirror.application.building.clean_staging", broken)
     async with hub(tmp_path) as (registry, mirror):
         await until(lambda: "the clean-up has a mistake" in caplog.text)
         digest = registry.add_blob("library/x", random_bytes("task", SIZE))

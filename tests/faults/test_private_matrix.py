@@ -152,7 +152,7 @@ class Scene:
 @asynccontextmanager
 async def scene(how: How, state: State, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Scene]:
     """Bring a private image into a state, by what loopback does under its own name."""
-    monkeypatch.setattr("mirror.application.DRAIN_SECONDS", 0.05)
+    monkeypatch.setattr("mirror.application.building.DRAIN_SECONDS", 0.05)
     gate = Gate()
     async with FakeRegistry() as hub, FakeRegistry() as other, FakeRegistry() as liar:
         hub.access.scheme, hub.access.private, hub.access.users = "bearer", ["library/secret"], {"me": "password"}

@@ -184,7 +184,7 @@ def _staged_bytes(data: Path) -> int:
 async def test_a_partial_is_continued_by_its_own_source_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Breaks if staging is keyed by digest alone (design.md §4): a hostile registry would finish somebody's
     half-downloaded private blob, and earn a link to it; or spoil it."""
-    monkeypatch.setattr("mirror.application.DRAIN_SECONDS", 0.1)
+    monkeypatch.setattr("mirror.application.building.DRAIN_SECONDS", 0.1)
     async with FakeRegistry() as good, FakeRegistry() as evil:
         layer = random_bytes("source", SIZE)
         digest = good.add_blob("library/x", layer)
@@ -215,7 +215,7 @@ async def test_a_stop_in_mid_download_leaves_what_can_be_resumed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Breaks if SIGTERM throws away what is half there, or if the readers' bodies end cleanly."""
-    monkeypatch.setattr("mirror.application.DRAIN_SECONDS", 0.1)
+    monkeypatch.setattr("mirror.application.building.DRAIN_SECONDS", 0.1)
     registry = FakeRegistry()
     layer = random_bytes("stop", SIZE)
     digest = registry.add_blob("library/x", layer)
