@@ -5,7 +5,8 @@ import ipaddress
 import json
 import socket
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,22 @@ _SIOCGIFADDR = 0x8915  # netdevice(7)
 _IF_INET6 = Path("/proc/net/if_inet6")
 _SCOPE_LINK = "20"
 _SHOWN = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Doors:
+    """How one comes in: the addresses to log in at, whether all speak https, how many users there are (None: there can
+    be none), what strangers may do, and what this machine may."""
+
+    login: Sequence[tuple[str, int]] = ()
+    https: bool = False
+    users: int | None = None
+    anonymous: str = "pull"
+    loopback: str = "push"
+
+    @property
+    def scheme(self) -> str:
+        return "https" if self.https else "http"
 
 
 def reachable(addresses: Sequence[tuple[str, int]]) -> list[str]:
@@ -55,34 +72,68 @@ def is_loopback(address: str) -> bool:
     return address.startswith(("127.", "[::1]", "localhost"))
 
 
-def daemon_json(address: str) -> str:
+def daemon_json(address: str, scheme: str = "http") -> str:
     """What a Docker daemon needs to know of a mirror at `HOST:PORT`. It trusts plain http only at 127.0.0.0/8."""
-    settings: dict[str, list[str]] = {"registry-mirrors": [f"http://{address}"]}
-    if not address.startswith("127."):
+    settings: dict[str, list[str]] = {"registry-mirrors": [f"{scheme}://{address}"]}
+    if scheme == "http" and not address.startswith("127."):
         settings["insecure-registries"] = [address]
     return json.dumps(settings)
 
 
-def lines(report: Mapping[str, Any], addresses: Sequence[tuple[str, int]], socket_path: str, default: str) -> list[str]:
-    """The lines, aligned. `report` is that of `status`."""
+def lines(
+    report: Mapping[str, Any],
+    addresses: Sequence[tuple[str, int]],
+    socket_path: str,
+    default: str,
+    doors: Doors | None = None,
+) -> list[str]:
+    """The lines, aligned. `report` is that of `status`, `addresses` are those of `listen`."""
+    doors = doors or Doors()
     usable = reachable(addresses)
     data = report["data"]
     names = [row["name"] for row in report["registries"] if row["state"] != "disabled"]
     others = [name for name in names if name != default]
     more = f" and {len(others) - _SHOWN} more" if len(others) > _SHOWN else ""
     rows = [
-        ("listening", ", ".join(f"http://{address}" for address in usable)),
+        ("listening", ", ".join(f"{doors.scheme}://{address}" for address in usable)),
+        *_login_rows(doors),
         ("socket", socket_path),
         ("data", f"{data['path']}: {data['blobs']} blobs, {human(data['bytes'])}; {human(data['free_bytes'])} free"),
         ("registries", ", ".join([f"{default} (default)", *others[:_SHOWN]]) + more),
     ]
     if report["offline"]:
         rows.append(("offline", "nothing is asked upstream; what is held is served"))
-    rows.append(("docker", "write this into /etc/docker/daemon.json, then: systemctl reload docker"))
-    rows.append(("", daemon_json(usable[0]) if usable else ""))
-    if any(not is_loopback(address) for address in usable):
-        rows.append(("warning", "open to the network: whoever reaches this address can pull public images through it"))
+    if doors.anonymous == "none":
+        rows += [("warning", text) for text in _closed(doors)]
+    else:
+        rows.append(("docker", "write this into /etc/docker/daemon.json, then: systemctl reload docker"))
+        rows.append(("", daemon_json(usable[0], doors.scheme) if usable else ""))
+        if any(not is_loopback(address) for address in usable):
+            rows.append(("warning", _OPEN))
     return [f"mirror {report['version']}", *(f"  {name:<11} {text}".rstrip() for name, text in rows)]
+
+
+_OPEN = "open to the network: whoever reaches this address can pull public images through it"
+
+
+def _login_rows(doors: Doors) -> Iterator[tuple[str, str]]:
+    """Where one logs in, and what is missing for it."""
+    login = reachable(doors.login)
+    if login:
+        yield "login", ", ".join(f"docker login {address}" for address in login)
+        if not doors.https and any(not is_loopback(address) for address in login):
+            yield "warning", "passwords go over the network unencrypted: set tls_cert and tls_key"
+    if doors.users is not None:
+        yield "users", str(doors.users) if doors.users else "none yet: mirror user add NAME"
+
+
+def _closed(doors: Doors) -> Iterator[str]:
+    """Who cannot use a mirror that asks everybody for a user, and how the others tell it theirs."""
+    yield 'anonymous = "none": every address asks for a user'
+    here = "" if doors.loopback == "none" else "; only those on this machine can use it"
+    yield f"a Docker daemon's \"registry-mirrors\" and BuildKit's mirrors send no user{here}"
+    yield 'containerd, k3s and newer Docker: Authorization below [host."…".header] in hosts.toml'
+    yield "podman, skopeo, buildah: podman login, at the mirror's address"
 
 
 def upstream_lines(report: Mapping[str, Any], default: str) -> list[str]:

@@ -2,7 +2,7 @@
 
 import asyncio
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -57,8 +57,9 @@ class Status:
         self._clock = clock
         self._began = clock.monotonic()
 
-    async def report(self) -> dict[str, object]:
-        """Everything, as JSON types. Sizes in bytes, times in wall seconds."""
+    async def report(self, knows: Callable[[Repository], Awaitable[bool]] | None = None) -> dict[str, object]:
+        """Everything, as JSON types. Sizes in bytes, times in wall seconds. With `knows`, only repositories that the
+        asker may know of are named."""
         totals = await self._catalog.totals()
         free = (await asyncio.to_thread(shutil.disk_usage, self._place.data)).free
         states = self._upstreams.states()
@@ -92,6 +93,7 @@ class Status:
             "only_here": [
                 {"name": f"{repository}:{tag.name}", "gone_at": tag.gone_at}
                 for repository, tag in await self._catalog.only_here(_ONLY_HERE)
+                if knows is None or await knows(repository)
             ],
         }
 

@@ -13,14 +13,14 @@ from time import monotonic, time
 from aiohttp.http_parser import RawRequestMessage
 from multidict import istr
 
-from mirror.cache.rights import Rights, Role
+from mirror.cache.rights import Action, Rights, Role
 from mirror.cache.traffic import Traffic
 from mirror.errors import MirrorError
 from mirror.oci.digest import Digest
 from mirror.oci.names import Repository
 from mirror.oci.routes import ManifestRoute
 from mirror.server.access_log import AccessLog
-from mirror.server.authentication import Authentication
+from mirror.server.authentication import AUTHORIZATION, Authentication
 from mirror.server.http import Connection
 from mirror.server.metrics import Metrics
 from mirror.server.pull_log import PullLog
@@ -32,6 +32,7 @@ _LONGEST_REMEMBERED = 1024
 _HOST = istr("Host")
 _CONDITION = istr("If-None-Match")
 _VIA = istr(VIA)
+_PULL = Action.PULL  # before Python 3.12, an enum's member takes long to reach through its class
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,12 +78,16 @@ class FrontDesk:
             self._known.clear()
         self._known[path, host] = _Manifest(repository, route.reference, str(route.reference), ns)
 
+    def forget(self) -> None:
+        """Names may mean something else now."""
+        self._known.clear()
+
     def answer(self, connection: Connection, message: RawRequestMessage) -> bytes | None:
         """The whole answer to this request, counted and logged, or None if it is not for the desk."""
         began = monotonic()
         headers = message.headers
         wanted = self._known.get((message.path, headers.get(_HOST, "")))
-        if wanted is None or _CONDITION in headers or _VIA in headers:
+        if wanted is None or _CONDITION in headers or _VIA in headers or AUTHORIZATION in headers:
             return None
         role = self._role if self._role is not None else self._authentication.role(headers, local=connection.local)
         principal = self._rights.principal(role)
@@ -90,6 +95,8 @@ class FrontDesk:
         try:
             self._rights.check(principal, ManifestRoute, method)
         except MirrorError:
+            return None
+        if repository.is_own and not self._rights.allows(principal, _PULL, repository):
             return None
         found = self._manifests.remembered(principal, repository, wanted.reference)
         prepared = None if found is None else self._manifests.prepared(found, method, repository, ns=wanted.ns)

@@ -13,27 +13,39 @@ from yarl import URL
 from mirror.cache.content import Cache
 from mirror.cache.listings import Listings
 from mirror.cache.names import Names
-from mirror.cache.rights import Rights, Role, StatusRoute
+from mirror.cache.rights import Action, Rights, Role
 from mirror.cache.traffic import Traffic
-from mirror.errors import MirrorError, PathUnknown, Unsupported, UpstreamLoop
+from mirror.errors import (
+    BlobUnknown,
+    ManifestUnknown,
+    MirrorError,
+    NameUnknown,
+    Unauthorized,
+    Unsupported,
+    UpstreamLoop,
+)
 from mirror.oci import routes
-from mirror.operations.status import Status
+from mirror.oci.names import LOCAL, Name, Repository
+from mirror.operations.catalog import Held
+from mirror.operations.search import Search
 from mirror.server.access_log import AccessLog
-from mirror.server.api import status as status_resource
-from mirror.server.authentication import Authentication
+from mirror.server.api.router import PREFIX, Router
+from mirror.server.authentication import AUTHORIZATION, Authentication
 from mirror.server.call import Call
 from mirror.server.desk import FrontDesk
-from mirror.server.failures import Failures
+from mirror.server.failures import API, Failures
 from mirror.server.http import Connection
 from mirror.server.metrics import CONTENT_TYPE, Metrics
 from mirror.server.pull_log import PullLog
-from mirror.server.registry import base, referrers, tags
+from mirror.server.registry import base, catalog, referrers, search, tags
 from mirror.server.registry.blobs import BlobHandler
 from mirror.server.registry.manifests import ManifestHandler
 from mirror.upstream.loops import LOOP, LOOP_DETECTED, VIA, parse_via, via
 
 _REMEMBERED = 20_000
 _LONGEST_REMEMBERED = 1024
+_API = PREFIX + "/"
+Reading = routes.ManifestRoute | routes.BlobRoute | routes.TagsRoute | routes.ReferrersRoute
 
 _KINDS: dict[type, str] = {
     routes.ManifestRoute: "manifest",
@@ -53,7 +65,9 @@ class Services:
     manifests: ManifestHandler
     blobs: BlobHandler
     listings: Listings
-    status: Status
+    held: Held
+    search: Search
+    api: Router
     failures: Failures
     metrics: Metrics
     traffic: Traffic
@@ -85,11 +99,16 @@ class Outcome:
 
 
 class Dispatch:
-    """The handler of one listener. `role`: what every request of it is, or None to look at each."""
+    """The handler of one listener. `role`: what every request of it is, or None to look at each.
 
-    def __init__(self, services: Services, role: Role | None) -> None:
+    `login`: an address to log in at. It asks for credentials at once, where a client looks for a challenge, and again
+    wherever they might help; other addresses only where a stranger may not do what a user could.
+    """
+
+    def __init__(self, services: Services, role: Role | None, *, login: bool = False) -> None:
         self._services = services
         self._role = role
+        self._login = login
         self._routes: dict[str, routes.Route] = {}
         self._desk = FrontDesk(
             role=role,
@@ -101,11 +120,11 @@ class Dispatch:
             pulls=services.pulls,
             access_log=services.access_log,
         )
+        services.names.watch(self._desk.forget)
         self.at_once = self._desk.answer
         self._pages: dict[str, Callable[[Call], Awaitable[web.Response]]] = {
             "/healthz": self._health,
             "/metrics": self._metrics,
-            "/api/v1/status": self._status,
         }
 
     async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
@@ -115,6 +134,7 @@ class Dispatch:
         if not request.raw_path.startswith("/"):
             request = _origin_form(request)
         route: routes.Route | None = None
+        wanted: object = API if request.raw_path.startswith(_API) else None
         try:
             loop = self._loop(request)
             if loop is not None:
@@ -122,13 +142,15 @@ class Dispatch:
             page = self._pages.get(request.raw_path.partition("?")[0])
             if page is not None:
                 outcome = Outcome(await page(self._call(request)))
+            elif wanted is API:
+                outcome = Outcome(await services.api.answer(self._call(request, await self._user(request))))
             else:
-                route = self._route(request.raw_path)
-                outcome = await self._answer(self._call(request), route)
+                wanted = route = self._route(request.raw_path)
+                outcome = await self._answer(self._call(request, await self._user(request)), route)
         except UpstreamLoop as error:
-            outcome = Outcome(self._looping() if VIA in request.headers else services.failures.render(error, route))
+            outcome = Outcome(self._looping() if VIA in request.headers else services.failures.render(error, wanted))
         except MirrorError as error:
-            outcome = Outcome(services.failures.render(error, route))
+            outcome = Outcome(self._refusal(request, error, wanted))
         except (asyncio.CancelledError, ConnectionError):
             raise
         except Exception as error:  # noqa: BLE001 - the last resort: logged whole, and the client gets the specified shape
@@ -140,38 +162,80 @@ class Dispatch:
 
     async def _answer(self, call: Call, route: routes.Route) -> Outcome:
         services = self._services
-        if isinstance(route, routes.CatalogRoute):
-            raise PathUnknown("this mirror gives no list of its repositories")
         services.rights.check(call.principal, type(route), call.request.method)
         match route:
             case routes.ManifestRoute():
                 return await self._manifest(call, route)
             case routes.BlobRoute():
-                repository = services.names.repository(route.name, call.host)
+                repository = self._readable(call, route)
                 if call.head:
                     return Outcome(*await services.blobs.head(call, repository, route.digest))
                 return Outcome(*await services.blobs.get(call, repository, route.digest))
             case routes.TagsRoute():
-                repository = services.names.repository(route.name, call.host)
+                repository = self._readable(call, route)
                 return Outcome(await tags.answer(call, services.listings, repository, route))
             case routes.ReferrersRoute():
-                repository = services.names.repository(route.name, call.host)
+                repository = self._readable(call, route)
                 return Outcome(await referrers.answer(call, services.listings, repository, route))
             case routes.Base():
+                if self._login and call.principal.user is None:
+                    raise Unauthorized("log in with a user of this mirror")
                 return Outcome(base.answer(call))
+            case routes.CatalogRoute() | routes.OldPing() | routes.SearchRoute():
+                return Outcome(await self._overview(call, route))
             case _:
                 raise Unsupported("this is not supported here: this mirror is read-only")
 
+    async def _overview(
+        self, call: Call, route: routes.CatalogRoute | routes.OldPing | routes.SearchRoute
+    ) -> web.Response:
+        """What is asked of no repository in particular."""
+        match route:
+            case routes.CatalogRoute():
+                return await catalog.answer(call, self._services.held, route)
+            case routes.OldPing():
+                return search.ping(call)
+            case routes.SearchRoute():
+                return await search.answer(call, self._services.search, route)
+
     async def _manifest(self, call: Call, route: routes.ManifestRoute) -> Outcome:
         services = self._services
-        repository = services.names.repository(route.name, call.host)
-        self._desk.learn(call.request.raw_path, call.host, repository, route, ns=call.ns)
+        repository = self._readable(call, route)
+        if not services.rights.private(_own(route.name)):
+            self._desk.learn(call.request.raw_path, call.host, repository, route, ns=call.ns)
         found = await services.manifests.find(call.principal, repository, route.reference)
         size = 0 if call.head else found.kept.manifest.descriptor.size
         response = services.manifests.answer(call, repository, found)
         services.pulls.manifest(call.client, repository, str(route.reference), found.cache, size)
         services.traffic.served[repository.registry] += size
         return Outcome(response, found.cache, size)
+
+    def _readable(self, call: Call, route: Reading) -> Repository:
+        """The repository meant, if he may read it; else it is unknown to him.
+
+        What `[access] private` names is unknown whether it exists or not: a name that would lead to the default
+        registry, were it not the mirror's own, is answered alike.
+        """
+        services, principal = self._services, call.principal
+        repository = services.names.repository(route.name, call.host)
+        if not services.rights.allows(principal, Action.PULL, repository):
+            raise _unknown(route)
+        if route.name.registry is None and not repository.is_own and not services.names.is_registry(call.host):
+            own = _own(route.name)
+            if services.rights.private(own) and not services.rights.allows(principal, Action.PULL, own):
+                raise _unknown(route)
+        return repository
+
+    def _refusal(self, request: web.BaseRequest, error: MirrorError, wanted: object) -> web.Response:
+        """The answer to what cannot be done. Where one logs in, what strangers do not find is asked for with a user:
+        clients that do not ping (containerd) send what they have only after a challenge."""
+        render = self._services.failures.render
+        response = render(error, wanted)
+        if not self._login or response.status != 404 or wanted in (None, API) or AUTHORIZATION in request.headers:
+            return response
+        if self._call(request).principal.role is not Role.STRANGER:
+            return response
+        return render(Unauthorized("not known to strangers; log in with a user of this mirror"), wanted)
 
     def _route(self, raw: str) -> routes.Route:
         route = self._routes.get(raw)
@@ -184,7 +248,14 @@ class Dispatch:
                 self._routes[raw] = route
         return route
 
-    def _call(self, request: web.BaseRequest) -> Call:
+    async def _user(self, request: web.BaseRequest) -> str | None:
+        """Whose credentials came along. Raises `Unauthorized` where they are wrong. The socket needs none."""
+        if self._role is not None or AUTHORIZATION not in request.headers:
+            return None
+        client = cast("Connection", request.protocol).client
+        return await self._services.authentication.user(request.headers, client)
+
+    def _call(self, request: web.BaseRequest, user: str | None = None) -> Call:
         services = self._services
         connection = cast("Connection", request.protocol)
         role = self._role
@@ -192,7 +263,8 @@ class Dispatch:
             role = services.authentication.role(request.headers, local=connection.local)
         raw = request.raw_path
         ns = "?ns=" in raw or "&ns=" in raw
-        return Call(request, services.rights.principal(role), connection.client, request.headers.get("Host", ""), ns)
+        principal = services.rights.principal(role, user)
+        return Call(request, principal, connection.client, request.headers.get("Host", ""), ns)
 
     def _loop(self, request: web.BaseRequest) -> web.Response | None:
         """508 for what this mirror itself has caused; else what it causes carries on the ids it came with."""
@@ -218,10 +290,6 @@ class Dispatch:
         del call
         return web.Response(headers={"Content-Type": CONTENT_TYPE}, body=self._services.metrics.render())
 
-    async def _status(self, call: Call) -> web.Response:
-        self._services.rights.check(call.principal, StatusRoute, call.request.method)
-        return await status_resource.answer(self._services.status)
-
     def _tell(self, request: web.BaseRequest, route: routes.Route | None, outcome: Outcome, took: float) -> None:
         """Count it and log it."""
         services = self._services
@@ -237,3 +305,22 @@ class Dispatch:
             services.access_log.add(
                 time(), client, request.method, request.raw_path, status, outcome.size, took, cache or ""
             )
+
+
+def _own(name: Name) -> Repository:
+    """The mirror's own repository that this would be."""
+    return Repository(LOCAL, name.path)
+
+
+def _unknown(route: Reading) -> MirrorError:
+    """What is said of a name that he may not know of, in the words of the request."""
+    name = route.name.path if route.name.registry is None else f"{route.name.registry}/{route.name.path}"
+    match route:
+        case routes.ManifestRoute():
+            return ManifestUnknown(f"{name}: {route.reference} is not known here")
+        case routes.BlobRoute():
+            return BlobUnknown(f"blob {route.digest} is not known in {name}")
+        case routes.ReferrersRoute():
+            return ManifestUnknown(f"{name}: {route.digest} is not known here")
+        case _:
+            return NameUnknown(f"{name} is not known", detail={"name": name})

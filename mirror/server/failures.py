@@ -10,6 +10,8 @@ from mirror.errors import (
     MirrorError,
     Offline,
     RangeNotSatisfiable,
+    TooManyRequests,
+    Unauthorized,
     Unsupported,
     UpstreamLimited,
     UpstreamNoAnswer,
@@ -19,6 +21,9 @@ from mirror.oci import routes
 log = logging.getLogger(__name__)
 
 _MESSAGE_LIMIT = 600
+CHALLENGE = 'Basic realm="mirror"'  # RFC 7617; without a word about charsets, which some clients stumble over
+API = object()
+"""In place of a route: a request to `/api/v1/`. It is told honestly what happened, and the command line's exit code."""
 
 
 class Failures:
@@ -31,7 +36,13 @@ class Failures:
         """The answer to a client. `route` is what it asked for, where that is known."""
         code, status = error.code, error.status
         headers: CIMultiDict[str] = CIMultiDict({"Docker-Distribution-Api-Version": "registry/2.0"})
-        if isinstance(error, Offline) or (isinstance(error, UpstreamNoAnswer) and not self._honest):
+        if isinstance(error, Unauthorized):
+            headers["WWW-Authenticate"] = CHALLENGE
+        elif isinstance(error, TooManyRequests):
+            headers["Retry-After"] = str(int(error.retry_after) + 1)
+        elif route is not API and (
+            isinstance(error, Offline) or (isinstance(error, UpstreamNoAnswer) and not self._honest)
+        ):
             code, status = _unknown(route), 404
         elif isinstance(error, UpstreamLimited):
             headers["Retry-After"] = str(int(error.retry_after) + 1)
@@ -39,7 +50,8 @@ class Failures:
             headers["Content-Range"] = f"bytes */{error.size}"
         elif isinstance(error, Unsupported):
             headers["Allow"] = str((error.detail or {}).get("allow", "GET, HEAD"))
-        return self._answer(status, code, error.message, error.detail, headers)
+        detail = error.detail if route is not API else {**(error.detail or {}), "exit_code": error.exit_code}
+        return self._answer(status, code, error.message, detail, headers)
 
     def unexpected(self, error: Exception) -> web.Response:
         """A mistake of ours: logged whole, told in one sentence."""

@@ -5,6 +5,7 @@ each of them.
 """
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -19,13 +20,32 @@ RESULTS = (*(str(each) for each in Cache), "ok", "error")
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
+@dataclass(frozen=True, slots=True)
+class Disk:
+    """What blobs and staging take, what they may (None: as much as the disk gives), and what went since the start."""
+
+    used: int
+    max_size: int | None
+    evicted_images: int
+    evicted_bytes: int
+    deleted_blobs: int
+    deleted_bytes: int
+
+
 class Metrics:
     """The figures of one application, in a registry of their own."""
 
-    def __init__(self, *, traffic: Traffic, states: Callable[[], list[SourceState]], shared: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        *,
+        traffic: Traffic,
+        states: Callable[[], list[SourceState]],
+        shared: Callable[[], int],
+        disk: Callable[[], Disk],
+    ) -> None:
         self._registry = CollectorRegistry()
         self._requests = {(kind, result): 0 for kind in KINDS for result in RESULTS}
-        self._registry.register(_Live(self._requests, traffic, states, shared))
+        self._registry.register(_Live(self._requests, traffic, states, shared, disk))
 
     def count(self, kind: str, result: str) -> None:
         """One answered request."""
@@ -45,7 +65,9 @@ class _Live(Collector):
         traffic: Traffic,
         states: Callable[[], list[SourceState]],
         shared: Callable[[], int],
+        disk: Callable[[], Disk],
     ) -> None:
+        self._disk = disk
         self._requests = requests
         self._traffic = traffic
         self._states = states
@@ -77,3 +99,14 @@ class _Live(Collector):
         yield CounterMetricFamily(
             "mirror_shared_downloads", "Readers that joined a download under way", value=self._shared()
         )
+        yield from _disk(self._disk())
+
+
+def _disk(disk: Disk) -> Iterable[Metric]:
+    yield GaugeMetricFamily("mirror_stored_bytes", "What blobs and staging take", value=disk.used)
+    if disk.max_size is not None:
+        yield GaugeMetricFamily("mirror_max_size_bytes", "What they may take", value=disk.max_size)
+    yield CounterMetricFamily("mirror_evicted_images", "Images that had to make room", value=disk.evicted_images)
+    yield CounterMetricFamily("mirror_evicted_bytes", "What that freed", value=disk.evicted_bytes)
+    yield CounterMetricFamily("mirror_deleted_blobs", "Blobs deleted, for whatever reason", value=disk.deleted_blobs)
+    yield CounterMetricFamily("mirror_deleted_bytes", "What that freed", value=disk.deleted_bytes)

@@ -8,7 +8,15 @@ from typing import Any
 import pytest
 
 from mirror.operations import announcement as module
-from mirror.operations.announcement import daemon_json, is_loopback, lines, own_addresses, reachable, upstream_lines
+from mirror.operations.announcement import (
+    Doors,
+    daemon_json,
+    is_loopback,
+    lines,
+    own_addresses,
+    reachable,
+    upstream_lines,
+)
 
 
 def row(name: str, state: str = "ok", **more: Any) -> dict[str, Any]:
@@ -122,3 +130,41 @@ DOWN = {"reason": "docker.io: connection refused", "serving": "what is held"}
 ])  # fmt: skip
 def test_how_the_upstreams_answered(rows: list[dict[str, Any]], expected: list[str]) -> None:
     assert upstream_lines(report(*rows), "docker.io") == expected
+
+
+# --- ways in ----------------------------------------------------------------------------------------------
+
+
+def announced(doors: Doors, *addresses: tuple[str, int]) -> list[str]:
+    said = lines(report(row("docker.io")), addresses or [("192.0.2.7", 5000)], "/run/s", "docker.io", doors)
+    return [" ".join(line.split()) for line in said]
+
+
+def test_where_one_logs_in() -> None:
+    said = announced(Doors(login=[("192.0.2.7", 5001)], users=0))
+    assert "login docker login 192.0.2.7:5001" in said
+    assert "users none yet: mirror user add NAME" in said
+    assert "warning passwords go over the network unencrypted: set tls_cert and tls_key" in said
+    assert "users 3" in announced(Doors(users=3))
+    assert not [line for line in announced(Doors()) if line.startswith(("login", "users"))]
+
+
+def test_passwords_that_stay_here_or_are_encrypted_are_no_reason_to_warn() -> None:
+    for doors in (Doors(login=[("127.0.0.1", 5001)]), Doors(login=[("192.0.2.7", 5001)], https=True)):
+        assert not [line for line in announced(doors) if "unencrypted" in line]
+
+
+def test_https_stands_in_what_is_pasted() -> None:
+    said = announced(Doors(https=True))
+    assert "listening https://192.0.2.7:5000" in said
+    assert '{"registry-mirrors": ["https://192.0.2.7:5000"]}' in said
+
+
+def test_a_mirror_that_asks_for_users_says_who_cannot_cope() -> None:
+    """Breaks if a daemon is pointed at a mirror that will answer it 401 for ever."""
+    said = announced(Doors(users=1, anonymous="none"))
+    assert not [line for line in said if "daemon.json" in line or '{"registry-mirrors"' in line]
+    assert any('"registry-mirrors"' in line and "send no user; only those on this machine" in line for line in said)
+    assert any("hosts.toml" in line for line in said)
+    assert any("podman login" in line for line in said)
+    assert not [line for line in announced(Doors(anonymous="none", loopback="none")) if "only those on this" in line]

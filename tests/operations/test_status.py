@@ -96,6 +96,21 @@ async def test_what_is_held_and_what_only_here(reporting: Reporting) -> None:
     assert report["only_here"] == [{"name": "ghcr.io/team/tool:3", "gone_at": 7.0}]
 
 
+async def test_only_what_the_asker_may_know_of_is_named(reporting: Reporting) -> None:
+    """Breaks if a user without a rule reads the names of private repositories from the report."""
+    manifest, secret = image("one"), Repository("ghcr.io", "team/tool")
+    for repository in (ALPINE, secret):
+        await reporting.catalog.hold_manifest(repository, manifest, "x", Proof.ANONYMOUS, 1.0)
+        await reporting.catalog.move_tag(repository, "3", None, manifest.descriptor.digest, Origin.UPSTREAM, 1.0, "x")
+        await reporting.catalog.tag_gone(repository, "3", 7.0)
+
+    async def knows(repository: Repository) -> bool:
+        return repository != secret
+
+    report = json.loads(json.dumps(await reporting.status.report(knows)))
+    assert [each["name"] for each in report["only_here"]] == [f"{ALPINE}:3"]
+
+
 async def test_traffic(reporting: Reporting) -> None:
     reporting.traffic.hits, reporting.traffic.misses = 3, 1
     reporting.traffic.served.update({"docker.io": 1000, "ghcr.io": 500})

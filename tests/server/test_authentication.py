@@ -1,14 +1,24 @@
-"""Who is loopback: this machine, by a name of its own, and neither through a proxy nor from a page in a browser."""
+"""Who is loopback: this machine, by a name of its own, and neither through a proxy nor from a page in a browser; and
+whose credentials came along.
+"""
 
-from collections.abc import Mapping
+import asyncio
+import base64
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
 
+import bcrypt
 import pytest
 from multidict import CIMultiDict, CIMultiDictProxy
 
 from mirror.cache.names import Names
 from mirror.cache.rights import Role
+from mirror.cache.users import Users
+from mirror.errors import TooManyRequests, Unauthorized
 from mirror.server import authentication
-from mirror.server.authentication import FOREIGN, Authentication, is_loopback
+from mirror.server.attempts import FAILURES, WITHIN, Attempts
+from mirror.server.authentication import FOREIGN, Authentication, is_loopback, read_basic
+from tests.cache.support import StillClock
 
 NAMES = Names("docker.io", ["docker.io", "ghcr.io", "registry.corp:8443"])
 
@@ -82,3 +92,108 @@ def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         assert asked.role(headers, local=True) is Role.STRANGER
         assert len(asked._hosts) <= 3
     assert asked.role(CIMultiDictProxy(CIMultiDict({"Host": "127.0.0.1"})), local=True) is Role.LOOPBACK
+
+
+# --- users ------------------------------------------------------------------------------------------------
+
+HERE, THERE = "192.0.2.7", "192.0.2.8"
+
+
+def basic(text: str | bytes) -> str:
+    return "Basic " + base64.b64encode(text if isinstance(text, bytes) else text.encode()).decode()
+
+
+@pytest.mark.parametrize(("header", "name", "password"), [
+    (basic("ci:secret"), "ci", b"secret"),
+    (basic("ci:se:cr:et"), "ci", b"se:cr:et"),
+    (basic("ci:"), "ci", b""),
+    (basic("Ärger:ö"), "Ärger", "ö".encode()),
+    (basic(b"ci:\xff\x00"), "ci", b"\xff\x00"),
+    (basic("ci:x").replace("Basic", "bAsIc"), "ci", b"x"),
+    (basic("ci:x").replace("Basic ", "Basic   "), "ci", b"x"),
+])  # fmt: skip
+def test_basic_is_read(header: str, name: str, password: bytes) -> None:
+    assert read_basic(header) == (name, password)
+
+
+@pytest.mark.parametrize("header", [
+    "", "Basic", "Basic ", "Basic !!!", "Basic Y2k", basic("nocolon"), basic(b"\xff:x"), "Bearer abc", "Digest x",
+    basic("ci:x") + "=", basic("ci:x") + " x", basic("ci:" + "x" * 5000), "Basic \u0663",
+])  # fmt: skip
+def test_anything_else_is_no_stranger(header: str) -> None:
+    """Breaks if credentials that cannot be read are passed over: their owner would believe to be somebody."""
+    with pytest.raises(Unauthorized):
+        read_basic(header)
+
+
+class Door:
+    """Authentication with one user, `ci`, whose password is `right`."""
+
+    def __init__(self, users: Users, clock: StillClock) -> None:
+        self.clock = clock
+        self.authentication = Authentication(NAMES.is_registry, users, Attempts(clock))
+
+    async def ask(self, password: str | None, client: str = HERE) -> str | None:
+        headers = {} if password is None else {"Authorization": basic(f"ci:{password}")}
+        return await self.authentication.user(CIMultiDictProxy(CIMultiDict(headers)), client)
+
+
+@pytest.fixture
+async def door(tmp_path: Path) -> AsyncIterator[Door]:
+    clock = StillClock()
+    file = tmp_path / "htpasswd"
+    file.write_text("ci:" + bcrypt.hashpw(b"right", bcrypt.gensalt(4)).decode())
+    users = Users(file, clock=clock)
+    await users.start()
+    yield Door(users, clock)
+    await users.close()
+
+
+async def test_right_wrong_and_none(door: Door) -> None:
+    assert await door.ask("right") == "ci"
+    assert await door.ask(None) is None
+    with pytest.raises(Unauthorized):
+        await door.ask("wrong")
+
+
+async def test_without_users_nobodys_credentials_matter() -> None:
+    """A reverse proxy with passwords of its own passes them on: its users are strangers here, as before."""
+    headers = CIMultiDictProxy(CIMultiDict({"Authorization": "Basic nonsense"}))
+    assert await Authentication(NAMES.is_registry).user(headers, HERE) is None
+
+
+async def test_an_address_is_wrong_a_few_times_a_minute(door: Door) -> None:
+    assert await door.ask("right", THERE) == "ci"
+    for number in range(FAILURES):
+        with pytest.raises(Unauthorized):
+            await door.ask(f"wrong{number}")
+    with pytest.raises(TooManyRequests):
+        await door.ask("wrong")
+    assert await door.ask("right") == "ci"  # it was right a moment ago: nobody is shut out by his neighbour
+    assert await door.ask(None) is None
+    door.clock.advance(WITHIN)
+    with pytest.raises(Unauthorized):
+        await door.ask("wrong")
+
+
+async def test_the_right_password_does_not_help_a_guesser(door: Door) -> None:
+    """Breaks if the limit lets the one right guess through after ten wrong ones."""
+    for number in range(FAILURES):
+        with pytest.raises(Unauthorized):
+            await door.ask(f"wrong{number}")
+    with pytest.raises(TooManyRequests):
+        await door.ask("right")
+    assert await door.ask("right", THERE) == "ci"
+
+
+async def test_a_client_that_asks_for_much_at_once_is_checked_once(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+    checked = []
+    check = bcrypt.checkpw
+
+    def counting(password: bytes, password_hash: bytes) -> bool:
+        checked.append(password)
+        return check(password, password_hash)
+
+    monkeypatch.setattr("mirror.cache.users.bcrypt.checkpw", counting)
+    assert await asyncio.gather(*(door.ask("right") for _ in range(20))) == ["ci"] * 20
+    assert len(checked) == 1

@@ -118,3 +118,14 @@ async def test_private_content_in_memory_is_for_the_trusted(tmp_path: Path, at_o
                     assert (refused.status, refused.code) == (404, "MANIFEST_UNKNOWN")
                     assert len(at_once) == count
             assert (await mirror.get(target, Host="docker.io")).body == image.manifest.raw
+
+
+async def test_a_name_that_means_something_else_now_is_left_to_dispatch(wire: Wire, at_once: list[Prepared]) -> None:
+    for _ in range(2):
+        await wire.ask(f"GET {TAG}")
+    assert len(at_once) == 1
+    desk(wire).forget()
+    await wire.ask(f"GET {TAG}")
+    assert len(at_once) == 1
+    await wire.ask(f"GET {TAG}")
+    assert len(at_once) == 2

@@ -19,6 +19,8 @@ from mirror.errors import (
     Offline,
     RangeNotSatisfiable,
     StoreFailed,
+    TooManyRequests,
+    Unauthorized,
     Unsupported,
     UpstreamCredentialsRefused,
     UpstreamError,
@@ -32,7 +34,7 @@ from mirror.errors import (
 from mirror.oci.digest import Digest
 from mirror.oci.names import Name
 from mirror.oci.routes import BlobRoute, ManifestRoute, TagsRoute
-from mirror.server.failures import Failures
+from mirror.server.failures import API, Failures
 from tests.server.calls import ANY, Call
 from tests.server.calls import wire as wired
 from tests.support.fake_registry import behaviours
@@ -73,6 +75,18 @@ def rendered(error: MirrorError, route: object = MANIFEST, *, honest: bool = Fal
 @pytest.mark.parametrize("honest", [False, True])
 def test_an_answer_is_what_its_class_says(error: MirrorError, status: int, code: str, honest: bool) -> None:
     assert rendered(error, honest=honest)[:2] == (status, code)
+
+
+@pytest.mark.parametrize("route", [MANIFEST, None, API])
+def test_who_has_to_log_in_is_told_how(route: object) -> None:
+    status, code, headers = rendered(Unauthorized("x"), route)
+    assert (status, code, headers["WWW-Authenticate"]) == (401, "UNAUTHORIZED", 'Basic realm="mirror"')
+    assert "WWW-Authenticate" not in rendered(Denied("x"), route)[2]
+
+
+def test_who_has_to_wait_is_told_how_long() -> None:
+    status, code, headers = rendered(TooManyRequests("x", retry_after=41.2))
+    assert (status, code, headers["Retry-After"]) == (429, "TOOMANYREQUESTS", "42")
 
 
 @pytest.mark.parametrize("error", NO_ANSWERS, ids=lambda error: type(error).__name__)

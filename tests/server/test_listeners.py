@@ -85,8 +85,21 @@ async def test_an_address_that_is_not_ours(address: str, said: str) -> None:
     (errno.EIO, "Input/output error"),
 ])  # fmt: skip
 def test_other_reasons(number: int, said: str) -> None:
-    text = module._why(OSError(number, os.strerror(number)), "0.0.0.0", 80, "0.0.0.0:80")
-    assert text == f"listen: 0.0.0.0:80: {said}"
+    for setting in ("listen", "listen_login"):
+        text = module._why(OSError(number, os.strerror(number)), "0.0.0.0", 80, "0.0.0.0:80", setting)
+        assert text == f"{setting}: 0.0.0.0:80: {said}"
+
+
+async def test_the_setting_that_is_meant_is_named() -> None:
+    async with serving(empty) as listeners:
+        [(_, port)] = listeners.addresses
+        with pytest.raises(ConfigInvalid) as caught:
+            await listeners.listen([f"127.0.0.1:{port}"], Handling(empty), setting="listen_login")
+        assert caught.value.message == (
+            f"listen_login: 127.0.0.1:{port} is in use by another program; choose another address, such as"
+            f" 127.0.0.1:{port + 1}"
+        )
+        assert await listeners.listen(["127.0.0.2:0"], Handling(empty)) == listeners.addresses[1:]
 
 
 # --- the socket -------------------------------------------------------------------------------------------

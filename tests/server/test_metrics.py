@@ -5,11 +5,12 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from mirror.cache.content import Cache
 from mirror.cache.traffic import Traffic
-from mirror.server.metrics import KINDS, RESULTS, Metrics
+from mirror.server.metrics import KINDS, RESULTS, Disk, Metrics
 from mirror.upstream.protocols import SourceState
 from tests.server.calls import Wire
 
 UP = SourceState("docker.io", True, True, None, None, None, 76, 100, 1234)
+DISK = Disk(used=1, max_size=2, evicted_images=3, evicted_bytes=4, deleted_blobs=5, deleted_bytes=6)
 DOWN = SourceState("ghcr.io", False, False, 1.0, "no", 2.0, None, None, 0)
 
 
@@ -28,7 +29,7 @@ def labelled(**labels: str) -> frozenset[tuple[str, str]]:
 
 def test_figures_are_read_where_they_live() -> None:
     traffic = Traffic()
-    metrics = Metrics(traffic=traffic, states=lambda: [UP, DOWN], shared=lambda: 7)
+    metrics = Metrics(traffic=traffic, states=lambda: [UP, DOWN], shared=lambda: 7, disk=lambda: DISK)
     metrics.count("manifest", "hit")
     metrics.count("manifest", "hit")
     metrics.count("blob", "miss")
@@ -45,6 +46,11 @@ def test_figures_are_read_where_they_live() -> None:
     assert found["mirror_upstream_pulls_left", anonymous] == 76
     assert ("mirror_upstream_pulls_left", credentials) not in found
     assert found["mirror_shared_downloads_total", frozenset()] == 7
+    for name, value in {
+        "mirror_stored_bytes": 1, "mirror_max_size_bytes": 2, "mirror_evicted_images_total": 3,
+        "mirror_evicted_bytes_total": 4, "mirror_deleted_blobs_total": 5, "mirror_deleted_bytes_total": 6,
+    }.items():  # fmt: skip
+        assert found[name, frozenset()] == value
     traffic.served["docker.io"] += 1
     assert samples(metrics.render())["mirror_served_bytes_total", labelled(registry="docker.io")] == 4097
 
@@ -52,9 +58,11 @@ def test_figures_are_read_where_they_live() -> None:
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("result", [*Cache, "ok", "error"])
 def test_every_kind_and_result_can_be_counted(kind: str, result: str) -> None:
-    metrics = Metrics(traffic=Traffic(), states=list, shared=lambda: 0)
+    metrics = Metrics(traffic=Traffic(), states=list, shared=lambda: 0, disk=lambda: Disk(0, None, 0, 0, 0, 0))
     metrics.count(kind, result)
-    assert samples(metrics.render())["mirror_requests_total", labelled(kind=kind, result=str(result))] == 1
+    found = samples(metrics.render())
+    assert found["mirror_requests_total", labelled(kind=kind, result=str(result))] == 1
+    assert ("mirror_max_size_bytes", frozenset()) not in found
     assert str(result) in RESULTS
 
 

@@ -34,6 +34,7 @@ def settings_for(data: Path, registries: Mapping[str, Mapping[str, object] | str
         "listen": ["127.0.0.1:0"],
         "default_registry": next(iter(sections)),
         "socket": data.parent / f"{data.name}.sock",
+        "min_free": 0,  # however full this machine's disk is
         **more,
     }
     return load(None, {"MIRROR_REGISTRIES": json.dumps(everything)}, flags)
@@ -138,7 +139,7 @@ class MirrorProcess:
         self.daemon = self._daemon()
 
     def _daemon(self) -> Daemon:
-        ready = answers_http(self.host, self.port)
+        ready = answers_http(self.host, self.port, https="MIRROR_TLS_CERT" in self._environment)
         return Daemon("mirror", self._args, folder=self.folder, ready=ready, extra_environment=self._environment)
 
     def start(self) -> "MirrorProcess":

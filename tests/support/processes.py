@@ -16,6 +16,7 @@ import secrets
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import tempfile
 import threading
@@ -113,11 +114,16 @@ def answers_unix(path: Path) -> Callable[[], bool]:
     return condition
 
 
-def answers_http(host: str, port: int, path: str = "/v2/", statuses: Sequence[int] = (200, 401)) -> Callable[[], bool]:
-    """A condition: a GET there is answered with one of `statuses`."""
+def answers_http(
+    host: str, port: int, path: str = "/v2/", statuses: Sequence[int] = (200, 401), *, https: bool = False
+) -> Callable[[], bool]:
+    """A condition: a GET there is answered with one of `statuses`; with `https`, whoever signed its certificate."""
 
     def condition() -> bool:
         connection = http.client.HTTPConnection(host, port, timeout=2)
+        if https:
+            trusting = ssl._create_unverified_context()
+            connection = http.client.HTTPSConnection(host, port, timeout=2, context=trusting)
         try:
             connection.request("GET", path)
             return connection.getresponse().status in statuses

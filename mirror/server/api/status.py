@@ -1,13 +1,20 @@
 """`GET /api/v1/status`: how the mirror is doing."""
 
-import json
+from typing import Any
 
-from aiohttp import web
-
+from mirror.cache.sight import Sight
+from mirror.oci.names import Repository
 from mirror.operations.status import Status
+from mirror.server.api.endpoint import Asked, Endpoint
 
 
-async def answer(status: Status) -> web.Response:
-    """The report as JSON."""
-    headers = {"Content-Type": "application/json", "Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
-    return web.Response(headers=headers, body=json.dumps(await status.report()).encode())
+def endpoints(status: Status, sight: Sight) -> list[Endpoint]:
+    """The routes of this resource."""
+
+    async def report(asked: Asked) -> dict[str, Any]:
+        async def knows(repository: Repository) -> bool:
+            return await sight.knows(asked.principal, repository)
+
+        return await status.report(knows)
+
+    return [Endpoint("GET", "/status", "How the mirror is doing", report, dict[str, Any])]

@@ -24,7 +24,7 @@ OK = {
 CALLS = [
     Call(f"GET {STATUS}", 200, OK),
     Call(f"HEAD {STATUS}", 200, OK, b""),
-    Call(f"GET {STATUS}?x=1", 200, OK),
+    Call(f"GET {STATUS}?x=1", 400, {}, "UNSUPPORTED"),
     Call(f"GET {STATUS}", 403, {"Content-Type": "application/json"}, "DENIED", sent={"X-Real-IP": "127.0.0.1"}),
     Call(f"GET {STATUS}", 403, {}, "DENIED", sent={"Host": "evil.example"}),
     Call(f"GET {STATUS}", 403, {}, "DENIED", sent={"Origin": "null"}),

@@ -99,6 +99,8 @@ class FakeRegistry(ScriptedServer):
     - `head_blobs`: answers HEAD for blobs (else 405); `ranges`: honours Range
     - `referrers_api`: has one; `page_size`: of tags; `relative_links`: Link is "/v2/…"
     - `limits`: headers on every manifest answer, as Docker Hub's `ratelimit-limit`
+    - `searches`: has docker's old search; `described`: what it says of a repository beside its name
+    - `catalog`: lists its repositories, `page_size` at a time
     """
 
     def __init__(self, *, tls: ssl.SSLContext | None = None, host: str = "127.0.0.1", port: int = 0) -> None:
@@ -112,6 +114,9 @@ class FakeRegistry(ScriptedServer):
         self.page_size = 100
         self.relative_links = True
         self.limits: dict[str, str] = {}
+        self.searches = False
+        self.described: dict[str, dict[str, object]] = {}
+        self.catalog = False
         self.add_image = self.content.add_image
         self.add_index = self.content.add_index
         self.add_blob = self.content.add_blob
@@ -123,15 +128,20 @@ class FakeRegistry(ScriptedServer):
         if request.path == self.access.token_path:
             return self.access.token(request)
         parts = request.path.strip("/").split("/")
+        if request.path == "/v1/search" and self.searches:
+            return self._search(request)
         if parts[0] != "v2":
             return failure(404, "UNSUPPORTED")
         name, kind, rest = _parse(parts[1:])
-        if name is None and len(parts) > 1:
+        listed = self.catalog and parts[1:] == ["_catalog"]
+        if name is None and len(parts) > 1 and not listed:
             return failure(404, "UNSUPPORTED")
         known = name in self.content.repositories
         verdict = self.access.judge(request, name, known=known, realm=f"{self.url}{self.access.token_path}")
         if verdict is not Verdict.ALLOWED:
             return verdict if isinstance(verdict, Answer) else failure(404, "NAME_UNKNOWN")
+        if listed:
+            return self._catalog(request)
         if name is None:
             return Answer(200, CIMultiDict({"Docker-Distribution-Api-Version": "registry/2.0"}), b"{}")
         handler = {"manifests": self._manifest, "blobs": self._blob, "tags": self._tags, "referrers": self._referrers}
@@ -171,6 +181,36 @@ class FakeRegistry(ScriptedServer):
             origin = "" if self.relative_links else self.url
             headers["Link"] = f'<{origin}/v2/{name}/tags/list?n={count}&last={left[count - 1]}>; rel="next"'
         return Answer(200, CIMultiDict(headers), json.dumps({"name": name, "tags": left[:count]}).encode())
+
+    def _search(self, request: Request) -> Answer:
+        term = request.query.get("q", [""])[0].lower()
+        count = int(request.query.get("n", ["25"])[0])
+        names = [name.removeprefix("library/") for name in self.content.repositories]
+        results: list[dict[str, object]] = [
+            {
+                "name": name,
+                "description": "",
+                "star_count": 0,
+                "is_official": "/" not in name,
+                "is_automated": False,
+                **self.described.get(name, {}),
+            }
+            for name in names
+            if term in name
+        ]
+        results.sort(key=lambda each: -int(str(each["star_count"])))
+        body = {"query": term, "num_results": len(results), "results": results[:count]}
+        return Answer(200, CIMultiDict({"Content-Type": "application/json"}), json.dumps(body).encode())
+
+    def _catalog(self, request: Request) -> Answer:
+        last = request.query.get("last", [""])[0]
+        count = min(int(request.query.get("n", [str(self.page_size)])[0]), self.page_size)
+        left = [name for name in sorted(self.content.repositories) if name > last]
+        headers = {"Content-Type": "application/json"}
+        if len(left) > count:
+            origin = "" if self.relative_links else self.url
+            headers["Link"] = f'<{origin}/v2/_catalog?n={count}&last={left[count - 1]}>; rel="next"'
+        return Answer(200, CIMultiDict(headers), json.dumps({"repositories": left[:count]}).encode())
 
     def _referrers(self, request: Request, name: str, subject: str) -> Answer:
         if not self.referrers_api:

@@ -27,6 +27,12 @@ class Authority:
 
         It has expired where `days` is negative.
         """
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(*self.files(*names, days=days))
+        return context
+
+    def files(self, *names: str, days: int = 1) -> tuple[Path, Path]:
+        """The same server's certificate and key, as files."""
         self._issued += 1
         base = self._folder / f"server{self._issued}"
         key, request, certificate = (base.with_suffix(suffix) for suffix in (".key", ".csr", ".pem"))
@@ -37,9 +43,7 @@ class Authority:
             "x509", "-req", "-in", request, "-CA", self.certificate, "-CAkey", self._folder / "ca.key",
             "-CAcreateserial", "-days", str(days), "-extfile", extensions, "-out", certificate,
         )  # fmt: skip
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(certificate, key)
-        return context
+        return certificate, key
 
 
 _LOCAL: Sequence[str] = ("localhost", "127.0.0.1")

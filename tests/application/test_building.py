@@ -4,7 +4,6 @@ import asyncio
 import gc
 import logging
 import os
-import re
 import signal
 import stat
 import threading
@@ -14,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from mirror import application
-from mirror.application import DRAIN_SECONDS, load_settings, running
+from mirror.application import building, running
+from mirror.application.building import DRAIN_SECONDS, Ending
 from mirror.clock import Clock
 from mirror.config.model import Settings
 from mirror.errors import ConfigInvalid, DataBusy, MirrorError, StoreFailed
@@ -234,13 +233,22 @@ def test_a_second_sigterm_ends_it_at_once(tmp_path: Path) -> None:
 
 def test_requests_and_downloads_share_the_time_of_an_ending() -> None:
     clock = StillClock()
-    ending = application._Ending(clock)
+    ending = Ending(clock)
     clock.advance(1000)  # however long it ran: the time begins with the first question
     assert ending.left() == DRAIN_SECONDS
     clock.advance(4)
     assert ending.left() == DRAIN_SECONDS - 4
     clock.advance(100)
     assert ending.left() == 0
+
+
+def test_an_ending_can_be_hurried() -> None:
+    clock = StillClock()
+    ending = Ending(clock)
+    ending.hurry(1)
+    assert ending.left() == 1
+    ending.hurry(5)  # no more time than there was
+    assert ending.left() == 1
 
 
 # --- starting ---------------------------------------------------------------------------------------------
@@ -286,7 +294,7 @@ async def test_offline_asks_nobody_even_at_the_start(tmp_path: Path) -> None:
     async with FakeRegistry() as hub, mirror_in_process(tmp_path / "d", {"docker.io": hub.url}, offline=True) as mirror:
         await mirror.app.announce()
         assert (await mirror.get("/v2/library/alpine/manifests/3")).status == 404
-        assert len(mirror.app.tasks) == 2  # what goes on for ever, and no look at the upstreams
+        assert not [task for task in asyncio.all_tasks() if task.get_name().startswith("first look")]
     assert hub.requests == []
 
 
@@ -306,8 +314,8 @@ async def test_staging_is_cleaned_again_and_again(
             raise answer
         return answer
 
-    monkeypatch.setattr(application, "clean_staging", clean)
-    monkeypatch.setattr(application, "CLEAN_EVERY", 0.0)
+    monkeypatch.setattr(building, "clean_staging", clean)
+    monkeypatch.setattr(building, "CLEAN_EVERY", 0.0)
     with caplog.at_level(logging.INFO):
         async with mirror_in_process(tmp_path / "d", {"docker.io": NOBODY}):
             await asked.wait()
@@ -315,41 +323,7 @@ async def test_staging_is_cleaned_again_and_again(
     assert "staging cleaned: 3 leftovers" in caplog.messages
 
 
-# --- settings ---------------------------------------------------------------------------------------------
-
-
-def test_settings_become_policy(tmp_path: Path) -> None:
-    section = {"url": NOBODY, "tag_ttl": "5m", "immutable_tags": [r"^v\d"]}
-    more: dict[str, Any] = {"offline": True, "on_upstream_gone": "follow", "private_stale": "2d"}
-    policy = application._policy(settings_for(tmp_path / "d", {"docker.io": section}, **more))
-    assert (policy.offline, policy.keep_gone, policy.private_stale) == (True, False, 2 * 86400)
-    assert policy.of("docker.io").tag_ttl == 300
-    assert (policy.of("docker.io").immutable("v1"), policy.of("docker.io").immutable("latest")) == (True, False)
-    default = application._policy(settings_for(tmp_path / "d", {"docker.io": NOBODY}))
-    assert (default.offline, default.keep_gone, default.private_stale) == (False, True, 7 * 86400)
-
-
-def test_settings_become_the_place(tmp_path: Path) -> None:
-    settings = settings_for(
-        tmp_path / "d",
-        {"docker.io": {"url": ["http://a:1", "http://b:1"]}, "off.io": {"enabled": False, "url": NOBODY}},
-    )
-    place = application._place(settings, "me")
-    assert dict(place.urls) == {"docker.io": ("http://a:1", "http://b:1")}
-    assert "off.io" in place.disabled
-    assert (place.data, place.instance) == (tmp_path / "d", "me")
-
-
-def test_settings_are_loaded_and_described(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in [name for name in os.environ if name.startswith("MIRROR_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("MIRROR_OFFLINE", "true")
-    file = tmp_path / "mirror.toml"
-    file.write_text('on_upstream_gone = "follow"\n')
-    settings = load_settings(file, {"data": tmp_path / "d"})
-    assert isinstance(settings, Settings)
-    assert (settings.offline, settings.on_upstream_gone, settings.data) == (True, "follow", tmp_path / "d")
-    assert re.search(r"^on_upstream_gone = \"follow\"", application.describe_settings(settings), re.MULTILINE)
+# --- time -------------------------------------------------------------------------------------------------
 
 
 async def test_the_clock_can_be_moved(tmp_path: Path) -> None:

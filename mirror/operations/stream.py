@@ -1,0 +1,119 @@
+"""What operations that take long share: work that tells as it goes on, and many things done a few at a time."""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable
+from typing import Any, Generic, TypeVar
+
+from mirror.errors import MirrorError, Unavailable
+from mirror.tasks import Tasks
+
+E = TypeVar("E")
+T = TypeVar("T")
+R = TypeVar("R")
+
+_WAITING = 1000  # events that a slow listener may leave unheard; then the work waits for him
+
+
+class Feed(Generic[E]):
+    """The events between the work and its listener."""
+
+    def __init__(self) -> None:
+        self._events: deque[E] = deque()
+        self._news = asyncio.Event()
+        self._room = asyncio.Event()
+        self._ended = False
+
+    async def tell(self, event: E) -> None:
+        """What must be heard; waits while the listener is far behind."""
+        while len(self._events) >= _WAITING:
+            self._room.clear()
+            await self._room.wait()
+        self._put(event)
+
+    def hint(self, event: E) -> None:
+        """How far something is: what is not heard in time is not missed."""
+        if len(self._events) < _WAITING:
+            self._put(event)
+
+    def _put(self, event: E) -> None:
+        self._events.append(event)
+        self._news.set()
+
+    def end(self) -> None:
+        """Nothing more is told."""
+        self._ended = True
+        self._news.set()
+
+    async def listen(self) -> AsyncGenerator[E, None]:
+        """Everything told, until the end."""
+        while True:
+            while self._events:
+                event = self._events.popleft()
+                self._room.set()
+                yield event
+            if self._ended:
+                return
+            self._news.clear()
+            await self._news.wait()
+
+
+async def streamed(
+    tasks: Tasks, name: str, work: Callable[[Feed[E]], Coroutine[Any, Any, None]]
+) -> AsyncGenerator[E, None]:
+    """What `work` tells while it runs as a task of the application. It ends with its listener: who stops listening
+    cancels it. Raises what it raises, at the end; `Unavailable` where the mirror ends meanwhile."""
+    feed: Feed[E] = Feed()
+
+    async def run() -> None:
+        try:
+            await work(feed)
+        finally:
+            feed.end()
+
+    task = tasks.spawn(name, run())
+    task.add_done_callback(lambda _: feed.end())  # also where it was cancelled before it began
+    try:
+        async for event in feed.listen():
+            yield event
+        await asyncio.wait([task])
+        if task.cancelled():
+            raise Unavailable("this mirror is ending; what was downloaded is kept")
+        task.result()
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+
+
+async def each(items: Iterable[T], work: Callable[[T], Awaitable[R]], at_once: int) -> list[R]:
+    """What `work` makes of each item, in their order, `at_once` of them at a time.
+
+    Raises the first failure; what still runs is cancelled then.
+    """
+    gate = asyncio.Semaphore(at_once)
+
+    async def one(item: T) -> R:
+        async with gate:
+            return await work(item)
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            made = [group.create_task(one(item)) for item in items]
+    except BaseExceptionGroup as errors:
+        first = _first(errors)
+        raise first from first.__cause__
+    return [task.result() for task in made]
+
+
+def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The failure to tell of: a mistake of ours before an answer of somebody else's."""
+    leaves = list(_leaves(errors))
+    return next((error for error in leaves if not isinstance(error, MirrorError)), leaves[0])
+
+
+def _leaves(errors: BaseExceptionGroup[BaseException]) -> Iterable[BaseException]:
+    for error in errors.exceptions:
+        if isinstance(error, BaseExceptionGroup):
+            yield from _leaves(error)
+        else:
+            yield error
