@@ -3,6 +3,7 @@
 # make test     everything that must hold: format, lint, types, import rules, tests
 # make lint     the first four of them;  make format  mends what can be mended
 # make bench    measure it beside its peers
+# make install  as root: a service of this system, or a newer one in its place;  make uninstall  keeps data and settings
 # make clean    remove .venv and caches (never data)
 
 SHELL := /bin/sh
@@ -10,12 +11,13 @@ MAKEFLAGS += --no-print-directory
 BIN := .venv/bin
 RUNS := .venv/.runs
 TESTS := .venv/.tests
-SETTINGS := pyproject.toml constraints.txt .ci/venv
+SETTINGS := pyproject.toml constraints.txt .ci/venv .ci/python
 
 LISTEN ?=
 DATA ?=
 CONFIG ?=
 PYTEST ?=
+DESTDIR ?=
 
 space := $(subst ,, )
 comma := ,
@@ -36,6 +38,11 @@ demo: $(RUNS)
 
 test: lint packages
 	@$(BIN)/coverage run -m pytest $(PYTEST)
+
+# Below DESTDIR, where one is given, and then nothing of the system is touched.
+.PHONY: install uninstall
+install uninstall:
+	@DESTDIR='$(DESTDIR)' systemd/install.sh $@
 
 lint: $(TESTS)
 	@$(BIN)/ruff format --check --quiet . || { echo 'type: make format' >&2; exit 1; }

@@ -4,7 +4,7 @@ import argparse
 import sys
 import time
 
-from benchmarks import cold, docker, hot, manifests, memory, small
+from benchmarks import cli, cold, docker, hot, lists, manifests, memory, small
 from benchmarks.rounds import HEADER, Measure
 from tests.support.packages import BENCHMARK_PROGRAMS, PROGRAMS, missing
 from tests.support.processes import remove_scratch
@@ -17,6 +17,8 @@ MEASURES: tuple[Measure, ...] = (
     small.MEASURE,
     memory.MEASURE,
     docker.MEASURE,
+    cli.MEASURE,
+    lists.MEASURE,
 )
 
 

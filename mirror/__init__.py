@@ -9,7 +9,7 @@ The map, from the top; each room imports only downward (`pyproject.toml`, import
 - `cache`        what makes it a mirror: flights, tags, proofs, rights, content
 - `upstream`     the client of other registries
 - `store`        bytes and facts at rest: blobs on disk, the catalog in SQLite
-- `config`, `tasks`, `clock`
+- `config`, `tasks`, `clock`; `docker_config`: docker's `config.json`, shared with the command line
 - `oci`          the protocol: names, digests, manifests, routes, ranges, challenges; pure
 - `errors`       one error tree, one table of codes
 

@@ -1,6 +1,6 @@
 """`python -m mirror`: the command line."""
 
-from mirror.cli import main
+from mirror.cli import run
 
 if __name__ == "__main__":
-    main(prog_name="mirror")
+    run()

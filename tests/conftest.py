@@ -7,6 +7,8 @@ import pytest
 from blockbuster import BlockBuster, blockbuster_ctx
 from hypothesis import HealthCheck, settings
 
+from tests.support.installed import Installed, make
+
 # Deadlines measure the machine, not the code; a slow first example is no fault either.
 _COMMON = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("local", _COMMON)
@@ -32,3 +34,16 @@ def blocked_loop(request: pytest.FixtureRequest) -> Iterator[BlockBuster | None]
         # Coverage guards its own data with a lock, on whatever line of ours it is counting.
         guard.functions["threading.Lock.acquire"].can_block_in("coverage/collector.py", {"lock_data", "unlock_data"})
         yield guard
+
+
+@pytest.fixture(scope="session")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Installed:
+    """What `make install` makes, once for all tests that run the installed command. Root's umask may be anything."""
+    place = Installed(tmp_path_factory.mktemp("installed"))
+    umask = os.umask(0o077)
+    try:
+        done = make("install", place.folder)
+    finally:
+        os.umask(umask)
+    assert done.returncode == 0, done.stderr
+    return place

@@ -5,43 +5,93 @@ A verb's module is imported when the verb is used, and none of them imports aioh
 import than most verbs take to run. Exit codes stand on the exception classes (`mirror.errors`).
 """
 
-import importlib
+import contextlib
+import os
+import sys
 from collections.abc import Mapping
+from io import TextIOWrapper
 from types import MappingProxyType
 from typing import Any
 
 import click
 
 from mirror import __version__
+from mirror.cli.groups import Lazy, Place
 from mirror.cli.output import escape, note
 from mirror.errors import MirrorError
 
 INTERRUPTED = 130
 
-#: Verb → the module that holds it, and its name there; in the order of the help.
-VERBS: Mapping[str, tuple[str, str]] = MappingProxyType(
+#: The verbs of the help, by what they are for.
+SECTIONS: Mapping[str, Mapping[str, Place]] = MappingProxyType(
     {
-        "serve": ("mirror.cli.local", "serve"),
-        "status": ("mirror.cli.status", "status"),
-        "config": ("mirror.cli.config_verbs", "config"),
+        "Images": {
+            "search": Place("mirror.cli.search", "search", "Search a registry for images."),
+            "tags": Place("mirror.cli.tags", "tags", "List a repository's tags, here and at its registry."),
+            "pull": Place("mirror.cli.pull", "pull", "Download images from their registries into the mirror."),
+            "images": Place("mirror.cli.images", "images", "List the images that are held."),
+            "inspect": Place("mirror.cli.inspect", "inspect", "Display details of images, as JSON with docker's keys."),
+            "history": Place(
+                "mirror.cli.inspect", "history", "Show the history of an image: its steps, the last one first."
+            ),
+            "layers": Place("mirror.cli.inspect", "layers", "List an image's layers, and who shares them."),
+            "tag": Place("mirror.cli.tags", "tag", "Give an image another name."),
+            "rmi": Place("mirror.cli.remove", "rmi", "Remove images from the mirror, never from a registry."),
+            "image": Place("mirror.cli", "image", "Manage images: docker's other words for the same."),
+        },
+        "Room": {
+            "df": Place("mirror.cli.storage", "df", "Show what the mirror stores, and what sharing saves."),
+            "prune": Place("mirror.cli.remove", "prune", "Remove unused images and layers."),
+            "pin": Place("mirror.cli.storage", "pin", "Keep images: neither eviction nor prune removes them."),
+            "unpin": Place("mirror.cli.storage", "unpin", "Let go of images that were pinned."),
+            "verify": Place(
+                "mirror.cli.storage", "verify", "Read everything that is stored and compare it with its digest."
+            ),
+        },
+        "Access": {
+            "login": Place("mirror.cli.login", "login", "Log in: the mirror to a registry, or yourself to a mirror."),
+            "logout": Place(
+                "mirror.cli.login", "logout", "Log out: the mirror from a registry, or yourself from a mirror."
+            ),
+            "user": Place("mirror.cli.access", "user", "Manage the mirror's users."),
+            "offline": Place("mirror.cli.access", "offline", "Stop asking registries, or ask them again."),
+            "misses": Place("mirror.cli.access", "misses", "List what was asked for and is not here."),
+        },
+        "The mirror": {
+            "serve": Place("mirror.cli.local", "serve", "Run the mirror."),
+            "status": Place("mirror.cli.status", "status", "Show how the mirror and its registries are doing."),
+            "config": Place("mirror.cli.config_verbs", "config", "Check the settings, or show those in force."),
+            "completion": Place("mirror.cli.completion", "completion", "Print a shell's completion script."),
+        },
+    }
+)
+
+#: Verb → its place, in the order of the help.
+VERBS: Mapping[str, Place] = MappingProxyType(
+    {verb: place for places in SECTIONS.values() for verb, place in places.items()}
+)
+
+#: What `docker image` calls them.
+IMAGE_VERBS: Mapping[str, Place] = MappingProxyType(
+    {
+        "history": VERBS["history"],
+        "inspect": VERBS["inspect"],
+        "ls": VERBS["images"],
+        "prune": VERBS["prune"],
+        "pull": VERBS["pull"],
+        "rm": VERBS["rmi"],
+        "tag": VERBS["tag"],
     }
 )
 
 
-class _Verbs(click.Group):
-    """Finds verbs in `VERBS`, and ends the process with the exit codes that the README lists."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(VERBS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in VERBS:
-            return None
-        module, name = VERBS[cmd_name]
-        command = getattr(importlib.import_module(module), name)
-        return command if isinstance(command, click.Command) else None
+class _Verbs(Lazy):
+    """Ends the process with the exit codes that the README lists."""
 
     def invoke(self, ctx: click.Context) -> Any:
+        for stream in (sys.stdout, sys.stderr):  # a terminal that lacks a character is no reason to fail
+            if isinstance(stream, TextIOWrapper):
+                stream.reconfigure(errors="backslashreplace")
         try:
             return super().invoke(ctx)
         except MirrorError as error:
@@ -52,7 +102,11 @@ class _Verbs(click.Group):
             ctx.exit(INTERRUPTED)
 
 
-@click.group(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(
+    cls=_Verbs,
+    sections=SECTIONS,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
 @click.version_option(__version__, "-v", "--version", prog_name="mirror", message="%(prog)s %(version)s")
 def main() -> None:
     """A local cache and mirror for container images.
@@ -60,3 +114,25 @@ def main() -> None:
     Docker, containerd, podman and build tools pull through it; what was pulled once is here from then on, also when
     the registry is not.
     """
+
+
+def run() -> None:
+    """The command `mirror`, to the end of the process.
+
+    A verb that only asked a mirror ends without taking Python down module by module: it has nothing left to do, and
+    that is a sixth of its time. Who ran a server in this process ends as every program does.
+    """
+    try:
+        main(prog_name="mirror")
+    except SystemExit as ended:
+        if isinstance(ended.code, int) and "mirror.application" not in sys.modules:
+            with contextlib.suppress(OSError, ValueError):  # somebody else closed them: Python knows what to do then
+                sys.stdout.flush()
+                sys.stderr.flush()
+                os._exit(ended.code)
+        raise
+
+
+@click.group(cls=Lazy, sections={"Commands": IMAGE_VERBS}, aliases={"list": "ls", "remove": "rm"})
+def image() -> None:
+    """Manage images: docker's other words for the same."""

@@ -4,11 +4,21 @@ The one module of the command line that may import `mirror.application`, and onl
 takes longer than most verbs.
 """
 
+import contextlib
+import os
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import click
 
-from mirror.cli import output
+from mirror.cli import output, servers, transport
+from mirror.errors import DataBusy, MirrorError, ServerUnreachable
+
+_PATIENCE_S = 15.0  # for a mirror that starts, or ends, in another process
+_REMARK_S = 1.0
+_PAUSE_S = 0.05
 
 
 @click.command()
@@ -65,6 +75,90 @@ def serve(
         },
     )
     ctx.exit(application.serve(settings))
+
+
+@contextmanager
+def with_server(server: str | None) -> Iterator[transport.Api]:
+    """The mirror that a verb asks: the one named, else the one that runs here, else one of this process's own, which
+    ends when this command and all that joined it are done.
+
+    Raises `ServerUnreachable` where the named one does not answer, `Denied` where this user may not use the one that
+    runs, `DataBusy` where somebody has the data and answers nobody, `ConfigInvalid`.
+    """
+    with contextlib.ExitStack() as stack:
+        yield _reach(server, stack)
+
+
+def _reach(server: str | None, stack: contextlib.ExitStack) -> transport.Api:
+    named = server or os.environ.get("MIRROR_SERVER")
+    waiting = _Waiting()
+    while True:
+        found = _found(server)
+        try:
+            if found is None:
+                path = stack.enter_context(_own_server())
+                found = servers.Server(f"unix://{path}", path=Path(path))
+                named = found.name
+            return stack.enter_context(transport.Api(found, transport.login_for(found, os.environ)))
+        except DataBusy as error:  # somebody else starts one, or has not quite ended
+            waiting.go_on(error)
+        except ServerUnreachable as error:  # it has ended since it was found
+            if named:
+                raise
+            waiting.go_on(error)
+
+
+def _found(server: str | None) -> servers.Server | None:
+    try:
+        return servers.find(server, os.environ)
+    except servers.NoServer as error:
+        _check_refused(error)
+        return None
+
+
+class _Waiting:
+    """For another process, with a remark after a moment, and not for ever."""
+
+    def __init__(self) -> None:
+        self._began = time.monotonic()
+        self._remarked = False
+
+    def go_on(self, error: MirrorError) -> None:
+        """Wait a little; raise `error` once that went on for too long."""
+        waited = time.monotonic() - self._began
+        if waited > _PATIENCE_S:
+            raise error
+        if waited > _REMARK_S and not self._remarked:
+            output.note(f"waiting: {output.escape(error.message)}")
+            self._remarked = True
+        time.sleep(_PAUSE_S)
+
+
+def _own_server() -> AbstractContextManager[Path]:
+    from mirror import application
+
+    return application.ephemeral(application.load_settings(None, {}))
+
+
+def _check_refused(error: servers.NoServer) -> None:
+    """A mirror that runs, and is not for this user, is no reason to begin another cache without a word. Nor is root's
+    command a reason to take the data of a service that is stopped: its files would not be the service's any more."""
+    refusal = servers.refusal(error, os.environ)
+    if refusal is not None:
+        raise refusal from error
+    if os.geteuid() == 0 and not os.environ.get("MIRROR_DATA") and _owner(servers.SYSTEM_DATA) != 0:
+        raise ServerUnreachable(
+            f"the mirror of this system is stopped, and its data {servers.SYSTEM_DATA} is its own;"
+            " start it: systemctl start mirror"
+        ) from error
+
+
+def _owner(folder: Path) -> int:
+    """The user whose it is; root where it is not there yet."""
+    try:
+        return folder.stat().st_uid
+    except OSError:
+        return 0
 
 
 def check_config(config: Path | None) -> str:

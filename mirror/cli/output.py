@@ -6,14 +6,16 @@ the reading order: C0, C1, DEL, line and paragraph separators, lone surrogates, 
 
 import json
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import zip_longest
 
 import click
 
 _BIDI = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 _STEERING = frozenset({"Cc", "Cs", "Zl", "Zp"})
 _SIZES = ("B", "kB", "MB", "GB", "TB", "PB", "EB")
-_GAP = "   "
+_GAP = 3
+_LEAST = 10
 
 
 def escape(text: str) -> str:
@@ -47,13 +49,21 @@ def result_json(value: object) -> None:
     result(json.dumps(value, indent=2, ensure_ascii=True).replace("\x7f", "\\u007f"))
 
 
-def table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Docker's columns: aligned, three spaces apart, nothing cut. Cells are escaped here."""
+def table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Docker's columns: aligned, each at least ten wide with the three spaces that part it from the next, nothing
+    cut. Cells are escaped here; a row may be shorter than the headers."""
     lines = [list(headers), *([escape(cell) for cell in row] for row in rows)]
-    widths = [max(_width(line[column]) for line in lines) for column in range(len(headers))]
+    return align(lines)
+
+
+def align(lines: Sequence[Sequence[str]]) -> str:
+    """The same for cells that are escaped already."""
+    measured = [[(cell, _width(cell)) for cell in line] for line in lines]
+    widths = [max(column) for column in zip_longest(*([width for _, width in line] for line in measured), fillvalue=0)]
+    places = [max(width + _GAP, _LEAST) for width in widths]
     return "\n".join(
-        _GAP.join(cell + " " * (width - _width(cell)) for cell, width in zip(line, widths, strict=True)).rstrip()
-        for line in lines
+        "".join(cell + " " * (place - width) for (cell, width), place in zip(line, places, strict=False)).rstrip()
+        for line in measured
     )
 
 

@@ -2,27 +2,30 @@
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, TypeGuard
+from typing import Any
 
 import click
 
-from mirror.cli import output, transport
+from mirror.cli import options, output, transport
+from mirror.cli.fields import NOTHING, ago, is_number, number, row, rows, text
 from mirror.cli.output import escape, human_duration, human_size
 
 PATH = "/api/v1/status"
 _NAME_WIDTH = 10
 _WELL = ("ok", "unknown", "disabled")
 _NAMED = 3  # registries named in one line
-_ABSURD = 1e24  # no count, size or time of ours comes near it
-_SERVER_HELP = (
-    "The mirror to ask: http://HOST:PORT, or the path of its socket or data folder."
-    "  [default: the system's on this machine, else yours]"
-)
 
 
 @click.command()
-@click.option("--server", metavar="URL", help=_SERVER_HELP)
-@click.option("--format", "form", type=click.Choice(["table", "json"]), default="table", show_default=True)
+@options.server
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["table", "json"]),
+    default="table",
+    show_default=True,
+    help="For people, or one JSON document.",
+)
 def status(*, server: str | None, form: str) -> None:
     """Show how the mirror and its registries are doing.
 
@@ -39,8 +42,8 @@ def status(*, server: str | None, form: str) -> None:
 
 def render(status: Mapping[str, Any], *, now: float) -> str:
     """The answer as people read it. What a mirror of another version leaves out is left out here."""
-    lines = [*_summary(status), "", *_registries(_tables(status, "registries"), now)]
-    only_here = list(_only_here(_tables(status, "only_here"), now))
+    lines = [*_summary(status), "", *_registries(rows(status, "registries"), now)]
+    only_here = list(_only_here(rows(status, "only_here"), now))
     return "\n".join(lines + only_here).rstrip("\n")
 
 
@@ -49,21 +52,21 @@ def render(status: Mapping[str, Any], *, now: float) -> str:
 
 def _summary(status: Mapping[str, Any]) -> Iterator[str]:
     uptime = status.get("uptime_seconds")
-    state = f"up {human_duration(uptime).lower()}" if _is_number(uptime) else "up"
+    state = f"up {human_duration(uptime).lower()}" if is_number(uptime) else "up"
     offline = ", offline: no registry is asked" if status.get("offline") else ""
     yield _row("mirror", f"{_text(status, 'version')}, {state}{offline}")
     listen = status.get("listen")
     addresses = [escape(str(address)) for address in listen] if isinstance(listen, list) else []
     yield _row("listens on", ", ".join(addresses) or "nothing")
-    yield from _traffic(_table(status, "traffic"))
-    yield from _data(_table(status, "data"))
+    yield from _traffic(row(status, "traffic"))
+    yield from _data(row(status, "data"))
 
 
 def _traffic(traffic: Mapping[str, Any]) -> Iterator[str]:
     if not traffic:
         return
     ratio = traffic.get("hit_ratio")
-    hits = f"hit ratio {_percent(ratio)}" if _is_number(ratio) else "no hit or miss yet"
+    hits = f"hit ratio {_percent(ratio)}" if is_number(ratio) else "no hit or miss yet"
     yield _row("requests", f"{_number(traffic, 'requests')}, {hits}")
     sizes = (f"{word} {_size(traffic, f'{word}_bytes')}" for word in ("served", "fetched", "saved"))
     yield _row("bytes", ", ".join(sizes))
@@ -79,8 +82,8 @@ def _data(data: Mapping[str, Any]) -> Iterator[str]:
     yield _row("images", f"{_counted(data, 'tags')} in {_counted(data, 'repositories')}{kept}")
 
 
-def _row(name: str, text: str) -> str:
-    return f"{name:<{_NAME_WIDTH}}   {text}"
+def _row(name: str, said: str) -> str:
+    return f"{name:<{_NAME_WIDTH}}   {said}"
 
 
 # --- registries -------------------------------------------------------------------------------------------
@@ -89,17 +92,17 @@ def _row(name: str, text: str) -> str:
 def _registries(registries: Sequence[Mapping[str, Any]], now: float) -> Iterator[str]:
     if not registries:
         return
-    rows = [
+    cells = [
         [
-            _raw(registry, "name"),
-            _raw(registry, "state"),
+            text(registry, "name"),
+            text(registry, "state"),
             _since(registry, now),
             _pulls(registry),
             _remark(registry, now),
         ]
         for registry in registries
     ]
-    yield output.table(["REGISTRY", "STATE", "SINCE", "PULLS LEFT", "REMARK"], rows)
+    yield output.table(["REGISTRY", "STATE", "SINCE", "PULLS LEFT", "REMARK"], cells)
     yield from _meanwhile(registries)
 
 
@@ -111,73 +114,52 @@ def _meanwhile(registries: Sequence[Mapping[str, Any]]) -> Iterator[str]:
             served.setdefault(_text(registry, "serving"), []).append(_text(registry, "name"))
     if served:
         yield ""
-    for text, names in served.items():
+    for what, names in served.items():
         shown = ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
-        yield f"Served meanwhile of {shown}: {text}"
+        yield f"Served meanwhile of {shown}: {what}"
 
 
 def _since(registry: Mapping[str, Any], now: float) -> str:
-    since = registry.get("since")
-    return f"{human_duration(max(0.0, now - since))} ago" if _is_number(since) else "-"
+    return ago(number(registry, "since"), now, unknown=NOTHING)
 
 
 def _pulls(registry: Mapping[str, Any]) -> str:
     left, limit = registry.get("pulls_left"), registry.get("pulls_limit")
-    if not _is_number(left):
-        return "-"
-    return f"{left} of {limit}" if _is_number(limit) else str(left)
+    if not is_number(left):
+        return NOTHING
+    return f"{left} of {limit}" if is_number(limit) else str(left)
 
 
 def _remark(registry: Mapping[str, Any], now: float) -> str:
     """Why, and when it is asked again; nothing where all is well."""
-    parts = [_raw(registry, "reason").removeprefix(f"{_raw(registry, 'name')}: ")]
+    parts = [text(registry, "reason").removeprefix(f"{text(registry, 'name')}: ")]
     retry_at = registry.get("retry_at")
-    if _is_number(retry_at) and retry_at > now:
+    if is_number(retry_at) and retry_at > now:
         parts.append(f"asked again in {human_duration(retry_at - now).lower()}")
     return "; ".join(part for part in parts if part)
 
 
 def _only_here(images: Sequence[Mapping[str, Any]], now: float) -> Iterator[str]:
     if images:
-        rows = [[_raw(image, "name"), _gone(image, now)] for image in images]
+        cells = [[text(image, "name"), _gone(image, now)] for image in images]
         yield ""
-        yield output.table(["ONLY HERE", "GONE UPSTREAM"], rows)
+        yield output.table(["ONLY HERE", "GONE UPSTREAM"], cells)
 
 
 def _gone(image: Mapping[str, Any], now: float) -> str:
-    gone_at = image.get("gone_at")
-    return f"{human_duration(max(0.0, now - gone_at))} ago" if _is_number(gone_at) else "-"
+    return ago(number(image, "gone_at"), now, unknown=NOTHING)
 
 
 # --- reading an answer that anyone may have written ---------------------------------------------------------
 
 
-def _is_number(value: object) -> TypeGuard[float]:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < _ABSURD
-
-
-def _table(values: Mapping[str, Any], key: str) -> Mapping[str, Any]:
-    value = values.get(key)
-    return value if isinstance(value, Mapping) else {}
-
-
-def _tables(values: Mapping[str, Any], key: str) -> list[Mapping[str, Any]]:
-    value = values.get(key)
-    return [entry for entry in value if isinstance(entry, Mapping)] if isinstance(value, list) else []
-
-
-def _raw(values: Mapping[str, Any], key: str) -> str:
-    value = values.get(key)
-    return "" if value is None else str(value)
-
-
 def _text(values: Mapping[str, Any], key: str) -> str:
-    return escape(_raw(values, key))
+    return escape(text(values, key))
 
 
 def _number(values: Mapping[str, Any], key: str) -> str:
     value = values.get(key)
-    return f"{value:,}" if _is_number(value) else "?"
+    return f"{value:,}" if is_number(value) else "?"
 
 
 def _counted(values: Mapping[str, Any], noun: str) -> str:
@@ -187,7 +169,7 @@ def _counted(values: Mapping[str, Any], noun: str) -> str:
 
 def _size(values: Mapping[str, Any], key: str) -> str:
     value = values.get(key)
-    return human_size(value) if _is_number(value) else "?"
+    return human_size(value) if is_number(value) else "?"
 
 
 def _percent(ratio: float) -> str:

@@ -1,5 +1,6 @@
 """The group: help, exit codes, and what importing it costs."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,9 +11,26 @@ from click.testing import CliRunner
 
 from mirror import __version__, errors
 from mirror.cli import VERBS, main
+from tests.cli.scripted import Scripted
+from tests.cli.test_help import LEAST
+from tests.cli.test_pull import ONE
 
 ROOT = Path(__file__).parents[2]
-HEAVY = {"aiohttp", "pydantic", "aiosqlite", "uvloop", "sqlite3", "asyncio", "prometheus_client", "mirror.application"}
+HEAVY = {
+    *(
+        "aiohttp",
+        "pydantic",
+        "aiosqlite",
+        "uvloop",
+        "sqlite3",
+        "asyncio",
+        "prometheus_client",
+        "rich",
+        "publicsuffixlist",
+    ),
+    *("mirror.application", "mirror.server", "mirror.operations", "mirror.cache", "mirror.store", "mirror.upstream"),
+    *("mirror.config", "mirror.tasks", "mirror.clock", "mirror.logs"),
+}
 
 
 @pytest.mark.parametrize(
@@ -20,13 +38,17 @@ HEAVY = {"aiohttp", "pydantic", "aiosqlite", "uvloop", "sqlite3", "asyncio", "pr
     [
         ["--help"],
         ["--version"],
-        ["serve", "--help"],
-        ["status", "--help"],
+        *([verb, "--help"] for verb in VERBS),
         ["config", "check", "--help"],
         ["status", "--server", "unix:///nowhere"],
+        *(words.split() for words in LEAST if "stdin" not in words),
+        ["pull", "alpine", "--progress", "tty"],
     ],
+    ids=" ".join,
 )
-def test_a_client_verb_imports_no_server(arguments: list[str]) -> None:
+def test_a_client_verb_imports_no_server(arguments: list[str], api: Scripted) -> None:
+    api["GET /images"] = {"images": []}
+    api["POST /pull"] = ONE
     script = (
         "import sys\nfrom mirror.cli import main\n"
         f"try: main({arguments!r}, prog_name='mirror')\nexcept SystemExit: pass\n"
@@ -45,7 +67,7 @@ def test_a_verb_is_imported_when_it_is_used() -> None:
     done = subprocess.run(
         [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True
     )
-    assert done.stdout.split() == ["mirror", "mirror.cli", "mirror.cli.output", "mirror.errors"]
+    assert done.stdout.split() == ["mirror", "mirror.cli", "mirror.cli.groups", "mirror.cli.output", "mirror.errors"]
 
 
 def test_help_lists_every_verb_with_a_sentence() -> None:
@@ -112,3 +134,80 @@ def test_each_line_of_a_message_is_escaped(monkeypatch: pytest.MonkeyPatch) -> N
 
     monkeypatch.setattr("mirror.cli.status.status", failing)
     assert CliRunner().invoke(main, ["status"]).stderr == "mirror: a\\x1b[2J\nmirror: b\\u202e\n"
+
+
+def test_nothing_is_imported_for_a_list_of_verbs_or_before_a_mirror_is_asked() -> None:
+    script = (
+        "import sys\nfrom mirror.cli import main\n"
+        "try: main(['--help'], prog_name='mirror')\nexcept SystemExit: pass\n"
+        "print(*sorted(name for name in sys.modules if name.startswith('mirror') or name == 'http.client'))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True
+    )
+    assert done.stdout.splitlines()[-1].split() == [
+        *("mirror", "mirror.cli", "mirror.cli.groups", "mirror.cli.output", "mirror.errors")
+    ]
+
+
+def test_a_character_that_a_terminal_lacks_is_no_failure(api: Scripted) -> None:
+    api["GET /tags"] = {"tags": [{"name": "ä日"}]}
+    done = subprocess.run(
+        [sys.executable, "-m", "mirror", "tags", "x", "-q"],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONIOENCODING": "latin-1"},
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"\xe4\\u65e5\n", b"")
+
+
+def test_a_reader_that_leaves_is_no_traceback(api: Scripted) -> None:
+    api["GET /tags"] = {"tags": [{"name": "x" * 1000}] * 1000}
+    done = subprocess.run(
+        f"{sys.executable} -m mirror tags x -q | head -c 10",
+        shell=True,
+        cwd=ROOT,
+        capture_output=True,
+        timeout=60,
+        check=True,
+    )
+    assert (done.stdout, done.stderr) == (b"x" * 10, b"")
+
+
+# --- the end ----------------------------------------------------------------------------------------------
+
+_ENDING = """
+import atexit, os, sys
+from mirror.cli import run
+atexit.register(lambda: os.write(2, b"taken down"))
+{before}
+sys.argv = ["mirror", {words}]
+run()
+"""
+
+
+@pytest.mark.parametrize(
+    ("words", "before", "code", "stderr"),
+    [
+        ('"--version"', "", 0, ""),
+        ('"nothing"', "", 2, "Error: No such command 'nothing'."),
+        ('"--version"', "sys.modules['mirror.application'] = sys", 0, "taken down"),
+        ('"--version"', "sys.stdout.close(); sys.stdout = open(os.devnull, 'w'); sys.stdout.close()", 1, "taken down"),
+    ],
+)
+def test_a_verb_ends_at_once_with_all_it_said_and_a_server_in_peace(
+    words: str, before: str, code: int, stderr: str
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _ENDING.format(words=words, before=before)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == code
+    assert done.stdout == (f"mirror {__version__}\n" if "stdout" not in before and code == 0 else "")
+    assert done.stderr.strip().splitlines()[-1:] == ([stderr] if stderr else [])

@@ -52,11 +52,11 @@ def test_results_go_to_standard_output_and_notes_to_standard_error(capsys: pytes
 
 def test_a_table_is_aligned_as_docker_does() -> None:
     assert output.table(["NAME", "SIZE"], [["a", "1"], ["日本", "12"], ["e\u0301x", ""], ["x\x1b", "3"]]) == (
-        "NAME    SIZE\n"  # x\x1b becomes five columns wide
-        "a       1\n"
-        "日本    12\n"
+        "NAME      SIZE\n"  # at least ten columns; x\x1b becomes five columns wide
+        "a         1\n"
+        "日本      12\n"
         "e\u0301x\n"
-        "x\\x1b   3"
+        "x\\x1b     3"
     )
 
 
@@ -101,3 +101,9 @@ def test_sizes_are_dockers(count: float, text: str) -> None:
 )
 def test_durations_are_dockers(seconds: float, text: str) -> None:
     assert output.human_duration(seconds) == text
+
+
+def test_rows_may_be_shorter_than_the_headers() -> None:
+    assert (
+        output.align([["A", "B", "C"], ["a long one here"], []]) == "A                 B         C\na long one here\n"
+    )

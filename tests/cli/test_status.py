@@ -69,9 +69,9 @@ bytes        served 41.2GB, fetched 3.1GB, saved 38.1GB
 data         /var/lib/mirror, 61.2GB in 5,213 blobs, 210GB free
 images       120 tags in 33 repositories, 1 only here
 
-REGISTRY    STATE   SINCE            PULLS LEFT   REMARK
-docker.io   ok      -                87 of 100
-ghcr.io     down    12 minutes ago   -            connection refused; asked again in 24 seconds
+REGISTRY    STATE     SINCE            PULLS LEFT   REMARK
+docker.io   ok        -                87 of 100
+ghcr.io     down      12 minutes ago   -            connection refused; asked again in 24 seconds
 
 Served meanwhile of ghcr.io: what is held
 

@@ -1,211 +1,183 @@
+import base64
 import json
 import socket
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
-from socketserver import BaseServer, UnixStreamServer
 from typing import Any
 
 import pytest
 
 from mirror import errors
-from mirror.cli import transport
+from mirror.cli import servers, transport
+from tests.cli.scripted import BREAK, Raw, Request, Scripted, failed, on_port, on_socket, refusal
 
-OK = (200, {"Content-Type": "application/json"}, b'{"version": "1"}')
-
-
-def handler(status: int, headers: dict[str, str], body: bytes) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.send_response(status)
-            for name, value in {"Content-Length": str(len(body)), **headers}.items():
-                self.send_header(name, value)
-            self.end_headers()
-            self.wfile.write(body)
-
-        def address_string(self) -> str:  # a Unix peer has no address
-            return "peer"
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    return Handler
-
-
-@contextmanager
-def running(server: BaseServer) -> Iterator[None]:
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    try:
-        yield
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
-
-
-@contextmanager
-def on_socket(path: Path, answer: tuple[int, dict[str, str], bytes] = OK) -> Iterator[None]:
-    with running(UnixStreamServer(str(path), handler(*answer))):
-        yield
+EVENTS = [{"event": "image", "name": "x"}, {"event": "end", "ok": 1, "failed": 0}]
 
 
 @pytest.fixture
-def nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
-    """An environment in which no mirror runs, whatever the machine does."""
-    monkeypatch.setattr(transport, "SYSTEM_SOCKET", tmp_path / "run" / "mirror.sock")
-    monkeypatch.setattr(transport, "SYSTEM_DATA", tmp_path / "system")
-    return {"HOME": str(tmp_path)}
+def script(tmp_path: Path) -> Any:
+    played = Scripted()
+    with on_socket(tmp_path / "s", played):
+        yield played
 
 
-def test_over_a_unix_socket(tmp_path: Path) -> None:
-    with on_socket(tmp_path / "s"):
-        for server in (f"unix://{tmp_path}/s", f"{tmp_path}/s"):
-            assert transport.get_json("/x", server=server, environ={}) == {"version": "1"}
+def api(tmp_path: Path) -> transport.Api:
+    return transport.Api(servers.parse_server(f"{tmp_path}/s"))
 
 
-def test_a_data_folder_names_its_mirror(tmp_path: Path) -> None:
-    with pytest.raises(errors.ServerUnreachable, match=f"start one: mirror serve --data {tmp_path}"):
-        transport.parse_server(str(tmp_path))
-    (tmp_path / "lock").write_text(f"123\n{tmp_path}/s\n")
-    with on_socket(tmp_path / "s"):
-        assert transport.get_json("/x", server=str(tmp_path), environ={}) == {"version": "1"}
+# --- documents --------------------------------------------------------------------------------------------
 
 
-def test_over_tcp() -> None:
-    server = HTTPServer(("127.0.0.1", 0), handler(*OK))
-    with running(server):
-        for url in (f"http://127.0.0.1:{server.server_port}", f"127.0.0.1:{server.server_port}"):
-            assert transport.get_json("/x", server=url, environ={}) == {"version": "1"}
+def test_a_question_and_its_document(tmp_path: Path, script: Scripted) -> None:
+    script["GET /tags"] = {"tags": []}
+    with api(tmp_path) as asked:
+        assert asked.get(
+            "/tags", {"repository": "a/b c", "history": True, "limit": None, "filter": ["x=1", "y=2"]}
+        ) == {"tags": []}
+    assert script.last.query == {"repository": ["a/b c"], "history": ["true"], "filter": ["x=1", "y=2"]}
+    assert script.last.headers["Accept"] == "application/json"
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE"])
+def test_what_changes_something_carries_json(tmp_path: Path, script: Scripted, method: str) -> None:
+    script[f"{method} /x"] = {"done": True}
+    with api(tmp_path) as asked:
+        assert asked.call(method, "/x", {"a": [1]}) == {"done": True}
+    assert script.last.body == {"a": [1]}
+    assert script.last.headers["Content-Type"] == "application/json"
+
+
+@pytest.mark.parametrize("answer", [Raw(204), Raw(200, b"[]"), Raw(200, b"null")])
+def test_an_answer_without_a_document_is_an_empty_one(tmp_path: Path, script: Scripted, answer: Raw) -> None:
+    script["DELETE /misses"] = answer
+    with api(tmp_path) as asked:
+        if answer.body == b"null":
+            with pytest.raises(errors.MirrorError, match="not as a mirror does"):
+                asked.call("DELETE", "/misses")
+        else:
+            assert asked.call("DELETE", "/misses") == {}
+
+
+def test_one_connection_serves_a_whole_verb(tmp_path: Path, script: Scripted) -> None:
+    script["GET /x"] = {}
+    with api(tmp_path) as asked:
+        for _ in range(3):
+            asked.get("/x")
+    assert script.connections == 1
+
+
+def test_a_connection_that_was_idle_is_made_anew(
+    tmp_path: Path, script: Scripted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script["GET /x"] = {}
+    monkeypatch.setattr(transport, "_KEPT_S", -1.0)
+    with api(tmp_path) as asked:
+        asked.get("/x")
+        asked.get("/x")
+    assert script.connections == 2
+
+
+# --- pages ------------------------------------------------------------------------------------------------
+
+
+def page(request: Request) -> dict[str, Any]:
+    at = int(request.query.get("cursor", ["0"])[0])
+    return {"images": [{"n": at}, {"n": at + 1}], "next": str(at + 2) if at < 4 else None}
+
+
+def test_pages_are_gone_through_to_the_last(tmp_path: Path, script: Scripted) -> None:
+    script["GET /images"] = page
+    with api(tmp_path) as asked:
+        found = [
+            image["n"] for each in asked.pages("/images", "images", {"repository": "a"}) for image in each["images"]
+        ]
+    assert found == [0, 1, 2, 3, 4, 5]
+    assert {request.query["repository"][0] for request in script.requests} == {"a"}
+
+
+def test_a_limit_ends_it_and_is_passed_on(tmp_path: Path, script: Scripted) -> None:
+    script["GET /images"] = page
+    with api(tmp_path) as asked:
+        assert len(list(asked.pages("/images", "images", {}, limit=3))) == 2
+    assert [request.query["limit"] for request in script.requests] == [["3"], ["1"]]
+
+
+def test_a_cursor_that_comes_again_ends_it(tmp_path: Path, script: Scripted) -> None:
+    script["GET /images"] = {"images": [], "next": "same"}
+    with api(tmp_path) as asked:
+        assert len(list(asked.pages("/images", "images", {}))) == 2
+
+
+# --- streams ----------------------------------------------------------------------------------------------
+
+
+def test_events_come_as_they_are_sent(tmp_path: Path, script: Scripted) -> None:
+    script["POST /pull"] = [EVENTS[0], b'{"event": "la', b'yer"}\n\n', EVENTS[1], {"event": "after the end"}]
+    with api(tmp_path) as asked:
+        events = list(asked.stream("/pull", {"references": ["x"]}))
+    assert events == [EVENTS[0], {"event": "layer"}, EVENTS[1]]
+    assert script.last.body == {"references": ["x"]}
 
 
 @pytest.mark.parametrize(
-    ("text", "parsed"),
+    ("events", "says"),
     [
-        ("http://mirror:5000", ("mirror", 5000, False)),
-        ("http://mirror:5000/", ("mirror", 5000, False)),
-        ("https://mirror", ("mirror", 443, True)),
-        ("http://mirror", ("mirror", 80, False)),
-        ("mirror:5000", ("mirror", 5000, False)),
-        ("http://[::1]:5000", ("::1", 5000, False)),
+        ([EVENTS[0]], "it ended in the middle"),
+        ([EVENTS[0], BREAK], "broke off"),
+        ([b"<html>\n"], "it sent what is no event"),
+        ([b"[1]\n"], "it sent what is no event"),
+        ([b'{"event": "end"'], "it ended in the middle"),
     ],
 )
-def test_servers_are_named_by_url(text: str, parsed: tuple[str, int, bool]) -> None:
-    server = transport.parse_server(text)
-    assert (server.host, server.port, server.tls) == parsed
-
-
-@pytest.mark.parametrize("text", ["ftp://x", "http://", "http://x:y", "http://x/path", "http://u:p@x", "http://[", ""])
-def test_what_names_no_server_says_what_to_write(text: str) -> None:
-    with pytest.raises(errors.ServerUnreachable, match="names no mirror; write http://HOST:PORT"):
-        transport.parse_server(text)
-
-
-def test_the_flag_wins_then_the_variable(nobody: dict[str, str]) -> None:
-    named = {**nobody, "MIRROR_SERVER": "http://variable:1"}
-    assert transport.find("http://flag:1", named).host == "flag"
-    assert transport.find(None, named).host == "variable"
-
-
-def place(tmp_path: Path, where: str) -> Path:
-    """A socket's path in one of the places where mirrors listen, named where it has to be."""
-    data = {
-        "of MIRROR_DATA": tmp_path / "data",
-        "of this user": tmp_path / ".local" / "share" / "mirror",
-        "of the system's data": tmp_path / "system",
-    }.get(where)
-    if data is None:
-        path = (
-            tmp_path
-            / {
-                "of the system": "run/mirror.sock",
-                "of another data folder": "run/0123.sock",
-                "of another in the session": "session/mirror/0123.sock",
-            }[where]
-        )
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return path
-    data.mkdir(parents=True)
-    (data / "lock").write_text(f"123\n{tmp_path}/elsewhere\n")
-    return tmp_path / "elsewhere"
-
-
-PLACES = [
-    "of the system",
-    "of MIRROR_DATA",
-    "of this user",
-    "of the system's data",
-    "of another data folder",
-    "of another in the session",
-]
-
-
-@pytest.mark.parametrize("where", PLACES)
-def test_the_socket_is_found(tmp_path: Path, nobody: dict[str, str], where: str) -> None:
-    environment = {**nobody, "XDG_RUNTIME_DIR": str(tmp_path / "session"), "MIRROR_DATA": str(tmp_path / "data")}
-    path = place(tmp_path, where)
-    with on_socket(path):
-        assert transport.find(None, environment).path == path
-        assert transport.get_json("/x", server=None, environ=environment) == {"version": "1"}
-
-
-def test_the_users_own_comes_before_another(tmp_path: Path, nobody: dict[str, str]) -> None:
-    own = place(tmp_path, "of this user")
-    with on_socket(own), on_socket(place(tmp_path, "of another data folder")):
-        assert transport.find(None, nobody).path == own
-
-
-def test_of_several_others_one_has_to_be_named(tmp_path: Path, nobody: dict[str, str]) -> None:
-    first = place(tmp_path, "of another data folder")
-    second = first.with_name("4567.sock")
+def test_a_stream_that_does_not_end_is_broken(tmp_path: Path, script: Scripted, events: list[Any], says: str) -> None:
+    script["POST /pull"] = events
     with (
-        on_socket(first),
-        on_socket(second),
-        pytest.raises(errors.ServerUnreachable, match=f"name one with --server: {first}, {second}"),
+        api(tmp_path) as asked,
+        pytest.raises(errors.ServerUnreachable, match="What was done so far is kept") as caught,
     ):
-        transport.find(None, nobody)
+        list(asked.stream("/pull", {}))
+    assert says in caught.value.message
 
 
-def test_a_socket_nobody_listens_on_is_passed_over(tmp_path: Path, nobody: dict[str, str]) -> None:
-    dead = place(tmp_path, "of the system")
-    with socket.socket(socket.AF_UNIX) as left_behind:
-        left_behind.bind(str(dead))
-    with on_socket(place(tmp_path, "of this user")):
-        assert transport.find(None, nobody).path == tmp_path / "elsewhere"
+def test_a_stream_that_is_refused(tmp_path: Path, script: Scripted) -> None:
+    script["POST /pull"] = refusal(403, "not for you", 5)
+    with api(tmp_path) as asked, pytest.raises(errors.Denied, match="not for you"):
+        list(asked.stream("/pull", {}))
 
 
-@pytest.mark.parametrize("lock", ["", "123\n", "123\nrelative\n", "\n\n", "\x00"])
-def test_a_lock_without_a_socket_is_passed_over(tmp_path: Path, nobody: dict[str, str], lock: str) -> None:
-    (tmp_path / "system").mkdir()
-    (tmp_path / "system" / "lock").write_text(lock)
-    with pytest.raises(errors.ServerUnreachable, match="no mirror runs here: tried"):
-        transport.find(None, nobody)
+def test_a_line_without_an_end_is_cut_off(tmp_path: Path, script: Scripted, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transport, "_LINE_BYTES", 10)
+    script["POST /pull"] = [b'{"event": "a long one that goes on"']
+    with api(tmp_path) as asked, pytest.raises(errors.ServerUnreachable, match="broke off"):
+        list(asked.stream("/pull", {}))
 
 
-def test_where_none_runs_it_says_what_was_tried_and_what_to_do(tmp_path: Path, nobody: dict[str, str]) -> None:
-    with pytest.raises(errors.ServerUnreachable) as caught:
-        transport.get_json("/x", server=None, environ=nobody)
-    assert f"{tmp_path}/run/mirror.sock (no such file or directory)" in caught.value.message
-    assert (
-        "Start one with `mirror serve`, or name one with --server: its URL, socket or data folder"
-        in caught.value.message
-    )
+@pytest.mark.parametrize(
+    ("code", "error"),
+    [(4, errors.NameUnknown), (7, errors.DigestInvalid), (9, errors.Offline), (77, errors.MirrorError)],
+)
+def test_an_event_that_tells_of_a_failure(code: int, error: type[errors.MirrorError]) -> None:
+    made = transport.error_of(failed("x", "because", code))
+    assert type(made) is error
+    assert made.message == "because"
+    assert transport.error_of({"event": "error", "exit_code": "x"}).message == "failed, and the mirror did not say why"
 
 
-def refusal(code: str) -> bytes:
+# --- refusals ---------------------------------------------------------------------------------------------
+
+
+def shaped(code: str) -> bytes:
     return json.dumps({"errors": [{"code": code, "message": "because"}]}).encode()
 
 
 @pytest.mark.parametrize(
     ("status", "body", "error", "says"),
     [
-        (401, refusal("UNAUTHORIZED"), errors.Denied, "refused: because"),
-        (403, refusal("DENIED"), errors.Denied, "refused: because"),
-        (404, refusal("NAME_UNKNOWN"), errors.NameUnknown, "refused: because"),
-        (429, refusal("TOOMANYREQUESTS"), errors.TooManyRequests, "refused: because"),
-        (503, refusal("UNAVAILABLE"), errors.Unavailable, "refused: because"),
+        (401, shaped("UNAUTHORIZED"), errors.Unauthorized, "because"),
+        (403, shaped("DENIED"), errors.Denied, "because"),
+        (404, shaped("NAME_UNKNOWN"), errors.NameUnknown, "because"),
+        (429, shaped("TOOMANYREQUESTS"), errors.TooManyRequests, "because"),
+        (503, shaped("UNAVAILABLE"), errors.Unavailable, "because"),
         (500, b"", errors.MirrorError, "answered 500, but not as a mirror does; is it one?"),
         (200, b"<html>", errors.MirrorError, "answered 200, but not as a mirror does"),
         (200, b"[" * 100_000, errors.MirrorError, "answered 200, but not as a mirror does"),
@@ -214,17 +186,27 @@ def refusal(code: str) -> bytes:
     ],
 )
 def test_a_refusal_becomes_the_error_with_its_exit_code(
-    tmp_path: Path, status: int, body: bytes, error: type[errors.MirrorError], says: str
+    tmp_path: Path, script: Scripted, status: int, body: bytes, error: type[errors.MirrorError], says: str
 ) -> None:
-    with on_socket(tmp_path / "s", (status, {}, body)), pytest.raises(error) as caught:
+    script["GET /x"] = Raw(status, body)
+    with pytest.raises(error) as caught:
         transport.get_json("/x", server=f"{tmp_path}/s", environ={})
     assert type(caught.value) is error
     assert says in caught.value.message
 
 
-def test_an_answer_over_its_cap_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("code", [1, 2, 4, 5, 6, 7, 8, 9])
+def test_the_exit_code_that_the_mirror_names_is_used(tmp_path: Path, script: Scripted, code: int) -> None:
+    script["GET /x"] = refusal(404, "because", code)
+    with pytest.raises(errors.MirrorError) as caught:
+        transport.get_json("/x", server=f"{tmp_path}/s", environ={})
+    assert caught.value.exit_code == code
+
+
+def test_an_answer_over_its_cap_is_none(tmp_path: Path, script: Scripted, monkeypatch: pytest.MonkeyPatch) -> None:
+    script["GET /x"] = {"version": "1"}
     monkeypatch.setattr(transport, "_ANSWER_BYTES", 10)
-    with on_socket(tmp_path / "s"), pytest.raises(errors.MirrorError, match="is it one"):
+    with pytest.raises(errors.MirrorError, match="is it one"):
         transport.get_json("/x", server=f"{tmp_path}/s", environ={})
 
 
@@ -257,3 +239,35 @@ def test_a_port_nobody_listens_on() -> None:
         errors.ServerUnreachable, match=f"no mirror answers at http://127.0.0.1:{port}: Connection refused"
     ):
         transport.get_json("/x", server=f"http://127.0.0.1:{port}", environ={})
+
+
+# --- logins -----------------------------------------------------------------------------------------------
+
+
+def test_this_users_login_goes_to_the_mirror_it_is_for(tmp_path: Path) -> None:
+    played = Scripted()
+    played["GET /x"] = {}
+    with on_port(played) as authority:
+        auth = base64.b64encode(b"me:pa:ss").decode()
+        (tmp_path / "config.json").write_text(json.dumps({"auths": {authority: {"auth": auth}}}))
+        transport.get_json("/x", server=authority, environ={"DOCKER_CONFIG": str(tmp_path)})
+        assert played.last.headers["Authorization"] == f"Basic {auth}"
+        transport.get_json("/x", server=authority, environ={"HOME": str(tmp_path)})
+        assert "Authorization" not in played.last.headers
+
+
+def test_a_mirror_that_wants_a_login_says_how(tmp_path: Path) -> None:
+    played = Scripted()
+    played["GET /x"] = refusal(401, "log in first", 5)
+    with on_port(played) as authority, pytest.raises(errors.Denied) as caught:
+        transport.get_json("/x", server=authority, environ={"HOME": str(tmp_path)})
+    assert caught.value.message == f"log in first; log in with `mirror login --server http://{authority}`"
+
+
+def test_patience_ends(tmp_path: Path) -> None:
+    script = Scripted()
+    script["GET /x"] = [1.0]
+    with on_socket(tmp_path / "s", script):
+        server = servers.parse_server(str(tmp_path / "s"))
+        with transport.Api(server, patience=0.1) as api, pytest.raises(errors.ServerUnreachable, match="timed out"):
+            api.get("/x")
