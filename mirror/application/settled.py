@@ -68,6 +68,7 @@ def place_of(settings: Settings, instance: str) -> Place:
         data=settings.data,
         urls={name: registry.urls for name, registry in settings.registries.items() if registry.enabled},
         disabled=tuple(name for name, registry in settings.registries.items() if not registry.enabled),
+        min_free=settings.min_free,
     )
 
 

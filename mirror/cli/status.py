@@ -77,6 +77,9 @@ def _data(data: Mapping[str, Any]) -> Iterator[str]:
         return
     path = f"{_text(data, 'path')}, " if data.get("path") else ""
     yield _row("data", f"{path}{_size(data, 'bytes')} in {_counted(data, 'blobs')}, {_size(data, 'free_bytes')} free")
+    free, reserve = data.get("free_bytes"), data.get("reserve_bytes")
+    if is_number(free) and is_number(reserve) and free < reserve:
+        yield _row("room", f"none: min_free leaves {_size(data, 'reserve_bytes')} free, so what is pulled is not kept")
     only_here = data.get("only_here")
     kept = f", {only_here} only here" if only_here else ""
     yield _row("images", f"{_counted(data, 'tags')} in {_counted(data, 'repositories')}{kept}")

@@ -101,6 +101,8 @@ def lines(
         ("data", f"{data['path']}: {data['blobs']} blobs, {human(data['bytes'])}; {human(data['free_bytes'])} free"),
         ("registries", ", ".join([f"{default} (default)", *others[:_SHOWN]]) + more),
     ]
+    if data["free_bytes"] < data["reserve_bytes"]:
+        rows.append(("warning", _FULL.format(human(data["reserve_bytes"]))))
     if report["offline"]:
         rows.append(("offline", "nothing is asked upstream; what is held is served"))
     if doors.anonymous == "none":
@@ -113,6 +115,9 @@ def lines(
     return [f"mirror {report['version']}", *(f"  {name:<11} {text}".rstrip() for name, text in rows)]
 
 
+_FULL = (
+    "the disk is too full to keep what is pulled (min_free leaves {} free): it is passed on to clients, and that is all"
+)
 _OPEN = "open to the network: whoever reaches this address can pull public images through it"
 
 

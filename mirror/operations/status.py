@@ -10,6 +10,7 @@ from typing import Protocol
 from mirror.cache.policy import Policy
 from mirror.cache.traffic import Traffic
 from mirror.clock import Clock
+from mirror.config.sizes import Reserve
 from mirror.oci.names import Repository
 from mirror.store.protocols import Tag, Totals
 from mirror.upstream.protocols import SourceState, Upstreams
@@ -34,6 +35,7 @@ class Place:
     data: Path
     urls: Mapping[str, tuple[str, ...]]
     disabled: tuple[str, ...]
+    min_free: Reserve
 
 
 class Status:
@@ -61,7 +63,7 @@ class Status:
         """Everything, as JSON types. Sizes in bytes, times in wall seconds. With `knows`, only repositories that the
         asker may know of are named."""
         totals = await self._catalog.totals()
-        free = (await asyncio.to_thread(shutil.disk_usage, self._place.data)).free
+        disk = await asyncio.to_thread(shutil.disk_usage, self._place.data)
         states = self._upstreams.states()
         fetched = sum(state.fetched_bytes for state in states)
         served = sum(self._traffic.served.values())
@@ -73,7 +75,8 @@ class Status:
             "listen": list(self._place.listen),
             "data": {
                 "path": str(self._place.data),
-                "free_bytes": free,
+                "free_bytes": disk.free,
+                "reserve_bytes": self._place.min_free.of(disk.total),
                 "blobs": totals.blobs,
                 "bytes": totals.bytes,
                 "repositories": totals.repositories,

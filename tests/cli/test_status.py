@@ -173,3 +173,11 @@ def test_json_is_the_servers_answer(asked: list[tuple[str, str | None]]) -> None
     done = CliRunner().invoke(main, ["status", "--format", "json"])
     assert json.loads(done.stdout) == STATUS
     assert asked == [("/api/v1/status", None)]
+
+
+def test_no_room_is_said() -> None:
+    full = {**STATUS, "data": {**STATUS["data"], "reserve_bytes": 300_000_000_000}}
+    told = status.render(full, now=NOW)
+    assert "room" in told
+    assert "300" in told
+    assert "room" not in status.render(STATUS, now=NOW)

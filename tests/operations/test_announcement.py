@@ -27,7 +27,10 @@ def row(name: str, state: str = "ok", **more: Any) -> dict[str, Any]:
 
 
 def report(*rows: dict[str, Any], offline: bool = False) -> dict[str, Any]:
-    data = {"path": "/var/lib/mirror", "blobs": 12, "bytes": 41_200_000, "free_bytes": 5_000_000_000}
+    data = {
+        "path": "/var/lib/mirror", "blobs": 12, "bytes": 41_200_000, "free_bytes": 5_000_000_000,
+        "reserve_bytes": 1_000_000_000,
+    }  # fmt: skip
     return {"version": "1.2.3", "data": data, "registries": list(rows), "offline": offline}
 
 
@@ -168,3 +171,13 @@ def test_a_mirror_that_asks_for_users_says_who_cannot_cope() -> None:
     assert any("hosts.toml" in line for line in said)
     assert any("podman login" in line for line in said)
     assert not [line for line in announced(Doors(anonymous="none", loopback="none")) if "only those on this" in line]
+
+
+def test_a_disk_without_room_is_said() -> None:
+    """Breaks if a mirror that can keep nothing looks like any other."""
+    full = report(row("docker.io"))
+    assert not [line for line in lines(full, [("127.0.0.1", 5000)], "/s", "docker.io") if "too full" in line]
+    full["data"]["reserve_bytes"] = 6_000_000_000
+    (said,) = [line for line in lines(full, [("127.0.0.1", 5000)], "/s", "docker.io") if "too full" in line]
+    assert "warning" in said
+    assert "6.0 GB" in said or "6GB" in said

@@ -8,6 +8,7 @@ import pytest
 
 from mirror.cache.policy import Policy
 from mirror.cache.traffic import Traffic
+from mirror.config.sizes import Reserve
 from mirror.oci.names import Repository
 from mirror.operations.status import Place, Status
 from mirror.store.memory import MemoryCatalog
@@ -35,6 +36,7 @@ class Reporting:
                 data=tmp_path,
                 urls={"docker.io": ("https://a", "https://b"), "ghcr.io": ("https://ghcr.io",)},
                 disabled=("off.io",),
+                min_free=Reserve(None, 123),
             ),
             catalog=self.catalog,
             upstreams=self.upstreams,
@@ -73,6 +75,7 @@ async def test_an_empty_mirror(reporting: Reporting, tmp_path: Path) -> None:
     assert (report["uptime_seconds"], report["offline"], report["only_here"]) == (0, False, [])
     free = report["data"].pop("free_bytes")
     assert free > 0
+    assert report["data"].pop("reserve_bytes") == 123
     assert report["data"] == {
         "path": str(tmp_path), "blobs": 0, "bytes": 0, "repositories": 0, "tags": 0, "only_here": 0,
     }  # fmt: skip
