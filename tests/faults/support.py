@@ -77,7 +77,12 @@ def staged(data: Path) -> list[str]:
 
 def stored(data: Path) -> dict[str, int]:
     """Hex digests of published blobs, with their sizes."""
-    return {entry.name: entry.stat().st_size for entry in os.scandir(data / "blobs" / "sha256")}
+    sizes = {}
+    with os.scandir(data / "blobs" / "sha256") as entries:
+        for entry in entries:
+            with contextlib.suppress(FileNotFoundError):  # deleted since it was listed
+                sizes[entry.name] = entry.stat().st_size
+    return sizes
 
 
 def warned(reply: Reply) -> str:
