@@ -2,9 +2,11 @@
 
 The map, from what others use down to the wire:
 
-- `protocols`    the contracts: `Source`, `Download`, `Fetched`, `Upstreams`
-- `registries`   `Registries`: builds the sources from the settings; states, probe, start and close
+- `protocols`    the contracts: `Source`, `Download`, `Fetched`, `Destination`, `Session`, `Upstreams`
+- `registries`   `Registries`: builds sources and destinations from the settings; states, probe, start and close
 - `client`       `RegistrySource`: blobs, manifests, tags, referrers
+- `destination`  `RegistryDestination`: uploads, mounts, manifests, deletes;  `upload`: the body of a PATCH
+- `complaints`   what a registry says when it refuses, as a sentence
 - `failover`     how each of its operations runs: one URL after the other; how the source is doing
 - `download`     an open blob body;  `listing`: pages of tags;  `bodies`: small bodies with a cap
 - `endpoints`    a registry's URLs and their rests;  `breaker`: when nobody waits any more;  `limits`: 429 and quotas

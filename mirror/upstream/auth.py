@@ -55,11 +55,15 @@ class _Known:
 
     challenge: Challenge
     reach: Reach
-    scopes: OrderedDict[str, tuple[str, ...]] = field(default_factory=OrderedDict)
+    scopes: OrderedDict[tuple[str, ...], tuple[str, ...]] = field(default_factory=OrderedDict)
+    """What it takes for what was wanted."""
 
 
 class Authenticator:
-    """One source's dealings with challenges. `credentials` is None for an anonymous source."""
+    """One source's dealings with challenges. `credentials` is None for an anonymous source.
+
+    What a request needs a token for follows from its URL and `actions`; `scopes` says it where the URL does not.
+    """
 
     def __init__(
         self,
@@ -70,8 +74,10 @@ class Authenticator:
         policy: RealmPolicy,
         credentials: Credentials | None,
         clock: Clock,
+        actions: str = "pull",
     ) -> None:
         self._registry = registry
+        self._actions = actions  # what a token is asked for, unless a request says it itself
         self._transport = transport
         self._tokens = tokens
         self._policy = policy
@@ -81,7 +87,7 @@ class Authenticator:
         self._refused: tuple[Credential, float] | None = None
         self._complained: Credential | None = None
 
-    async def authorization(self, url: URL, reach: Reach) -> Authorization | None:
+    async def authorization(self, url: URL, reach: Reach, scopes: tuple[str, ...] = ()) -> Authorization | None:
         """What to show at once, from what this origin asked for before."""
         known = self._known.get(url.origin())
         if known is None:
@@ -90,20 +96,21 @@ class Authenticator:
         credential = await self._credential(url) if ours else None
         if known.challenge.scheme == "basic":
             return None if credential is None else self._basic(credential)
-        path = _repository(url)
-        scopes = known.scopes.get(path)
-        if scopes is None and not ours:
+        wanted = scopes or self._guess(url)
+        needed = known.scopes.get(wanted)
+        if needed is None and not (ours and all(map(_is_common, wanted))):
             return None
-        guess = _guess(path) if scopes is None else scopes
-        request = self._request(url, known.challenge, guess, known.reach, credential)
+        request = self._request(url, known.challenge, wanted if needed is None else needed, known.reach, credential)
         try:
             return Authorization("bearer", await self._tokens.get(request), credential, request)
         except TokenRefused:
-            if scopes is None:
+            if needed is None:
                 return None  # our guess was refused: let the registry say what it wants
             return await self._after_refusal(url, request)
 
-    async def renew(self, response: Response, sent: Authorization | None, reach: Reach) -> Authorization | None:
+    async def renew(
+        self, response: Response, sent: Authorization | None, reach: Reach, scopes: tuple[str, ...] = ()
+    ) -> Authorization | None:
         """What to show instead of `sent`, which was refused by `response`; None where there is nothing better.
 
         Raises `UpstreamGone` or `UpstreamCredentialsRefused` where the token service already says it all.
@@ -114,12 +121,12 @@ class Authenticator:
             return await self._renew_basic(url, sent)
         if challenge is None:
             return None
-        known = self._remember(url, challenge, response, reach)
+        wanted = scopes or self._guess(url)
+        known = self._remember(url, challenge, response, reach, wanted)
         credential = await self._credential(url) if reach is Reach.CONFIGURED else None
         if challenge.scheme == "basic":
             return None if credential is None else self._basic(credential)
-        scopes = _scopes(challenge) or _guess(_repository(url))
-        request = self._request(url, challenge, scopes, known.reach, credential)
+        request = self._request(url, challenge, _needed(challenge, wanted), known.reach, credential)
         if sent is not None and sent.renewed and sent.request == request:
             return None
         stale = sent.secret if sent is not None and sent.scheme == "bearer" else None
@@ -213,7 +220,9 @@ class Authenticator:
         bearer = (c for c in found if c.scheme == "bearer" and c.parameters.get("realm"))
         return next(bearer, None) or next((c for c in found if c.scheme == "basic"), None)
 
-    def _remember(self, url: URL, challenge: Challenge, response: Response, reach: Reach) -> _Known:
+    def _remember(
+        self, url: URL, challenge: Challenge, response: Response, reach: Reach, wanted: tuple[str, ...]
+    ) -> _Known:
         origin = url.origin()
         realm_reach = self._realm_reach(url, challenge, response, reach)
         known = self._known.setdefault(origin, _Known(challenge, realm_reach))
@@ -221,8 +230,8 @@ class Authenticator:
         self._known.move_to_end(origin)
         if len(self._known) > _ORIGINS:
             self._known.popitem(last=False)
-        if scopes := _scopes(challenge):
-            known.scopes[_repository(url)] = scopes
+        if _scopes(challenge):
+            known.scopes[wanted] = _needed(challenge, wanted)
             if len(known.scopes) > _PATHS:
                 known.scopes.popitem(last=False)
         return known
@@ -246,6 +255,11 @@ class Authenticator:
             reach=reach,
         )
 
+    def _guess(self, url: URL) -> tuple[str, ...]:
+        """The scope that nearly every registry asks for."""
+        path = _repository(url)
+        return (repository_scope(path, self._actions),) if path else ()
+
     def _gone(self, status: int) -> UpstreamGone:
         return UpstreamGone(f"{self._registry} refused: {status}", registry=self._registry, refused=True)
 
@@ -256,18 +270,49 @@ class Authenticator:
         )
 
 
+def repository_scope(path: str, actions: str) -> str:
+    """A token's scope (distribution `spec/auth/scope.md`); `actions` such as `pull,push`."""
+    return f"repository:{path}:{actions}"
+
+
 def _repository(url: URL) -> str:
     match = _REPOSITORY.search(url.raw_path)
     return match[1] if match else ""
 
 
-def _guess(path: str) -> tuple[str, ...]:
-    """The scope that nearly every registry asks for (distribution `spec/auth/scope.md`)."""
-    return (f"repository:{path}:pull",) if path else ()
-
-
 def _scopes(challenge: Challenge) -> tuple[str, ...]:
     return tuple(challenge.parameters.get("scope", "").split())
+
+
+def _needed(challenge: Challenge, wanted: tuple[str, ...]) -> tuple[str, ...]:
+    """The scopes to ask for: the challenge's, and where more than reading is wanted, that too.
+
+    Registries challenge a HEAD for `pull`, and leave out the repository that a mount comes from. A challenge that names
+    a repository for more than `pull` is believed: not every registry knows an action `delete`.
+    """
+    asked = _scopes(challenge)
+    if not asked or all(map(_only_reads, wanted)):
+        return asked or wanted
+    believed = {_resource(scope) for scope in asked if not _only_reads(scope)}
+    ours = {_resource(scope) for scope in wanted} - believed
+    return (
+        *(scope for scope in asked if _resource(scope) not in ours),
+        *(scope for scope in wanted if _resource(scope) in ours),
+    )
+
+
+def _resource(scope: str) -> str:
+    """`repository:team/app` of `repository:team/app:pull,push`."""
+    return scope.rpartition(":")[0]
+
+
+def _only_reads(scope: str) -> bool:
+    return scope.rpartition(":")[2] == "pull"
+
+
+def _is_common(scope: str) -> bool:
+    """Whether every token service knows its actions: some answer 400 to another."""
+    return set(scope.rpartition(":")[2].split(",")) <= {"pull", "push"}
 
 
 def _realm(challenge: Challenge) -> URL:

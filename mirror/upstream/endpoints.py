@@ -50,6 +50,11 @@ class Endpoint:
         parts = self.base.raw_path.split("/")
         return self.base.with_path("/".join([*parts[: parts.index("v2") + 1], ""]), encoded=True)
 
+    def name(self, path: str) -> str:
+        """What the registry itself calls repository `path`: below a prefix, if `base` has one."""
+        parts = self.base.raw_path.split("/")
+        return "/".join([*parts[parts.index("v2") + 1 :], path])
+
     def url(self, path: str, kind: str, reference: str, query: str = "") -> URL:
         """The URL of something of repository `path`."""
         target = f"{self.base}/{path}/{kind}/{reference}"

@@ -28,6 +28,7 @@ from mirror.upstream.limits import rest_seconds
 from mirror.upstream.loops import is_loop
 from mirror.upstream.translate import origin_of
 from mirror.upstream.transport import Response, Transport
+from mirror.upstream.upload import UploadBody
 
 HOPS = 10
 _RENEWALS = 2  # nothing known at first: then a token or password; then a renewed one
@@ -48,8 +49,27 @@ class Answer:
         return self.response.status
 
 
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """What is the same on every hop."""
+
+    method: str
+    headers: Mapping[str, str]
+    scopes: tuple[str, ...] = ()
+    body: bytes | UploadBody | None = None
+
+    @property
+    def is_spent(self) -> bool:
+        """Whether its body cannot be sent again."""
+        return isinstance(self.body, UploadBody) and self.body.begun
+
+    def may_follow(self, status: int) -> bool:
+        """Whether a redirect with this status asks for the same once more (RFC 9110, 15.4: of writes, 307 and 308)."""
+        return self.method in ("GET", "HEAD") or (status in (307, 308) and not self.is_spent)
+
+
 class Exchange:
-    """The operations of one source."""
+    """The operations of one source, or of one destination."""
 
     def __init__(
         self,
@@ -69,22 +89,40 @@ class Exchange:
         self._origins = frozenset(endpoint.origin for endpoint in endpoints.all)
         self._beyond = Reach.OUTER  # where this registry may lead, as of its last answer
 
-    async def ask(self, endpoint: Endpoint, method: str, url: URL, headers: Mapping[str, str]) -> Answer:
+    async def ask(
+        self,
+        endpoint: Endpoint,
+        method: str,
+        url: URL,
+        headers: Mapping[str, str],
+        *,
+        scopes: tuple[str, ...] = (),
+        body: bytes | UploadBody | None = None,
+    ) -> Answer:
         """Send `method` to `url`, a URL of this registry or one that it named. The caller judges the answer.
 
-        Raises `Offline` while nothing is to be sent anywhere.
+        `scopes` are what a token has to be good for, where the URL does not tell. Raises `Offline` while nothing is to
+        be sent anywhere; `UpstreamUnreachable` where an `UploadBody` would have to be sent again, and `UpstreamInvalid`
+        where it is redirected.
         """
         if self._offline():
             raise Offline(f"this mirror is offline: {self._registry} is not asked")
+        request = _Request(method, headers, scopes, body)
         reach = self._reach(url, self._beyond)
         for hop in range(HOPS + 1):
-            response, sent = await self._authenticated(method, url, headers, reach)
+            response, sent = await self._authenticated(request, url, reach)
             beyond = self._transport.reach_from(response, reach)
             if reach is Reach.CONFIGURED:
                 self._beyond = beyond
             if response.status not in _REDIRECTS:
                 return Answer(response, hop, sent, endpoint)
             await drain(response)
+            if not request.may_follow(response.status):
+                raise UpstreamInvalid(
+                    f"{self._registry}: {origin_of(response.url)} redirected a {method} ({response.status}), "
+                    f"which is not followed",
+                    registry=self._registry,
+                )
             url = self.follow(response.url, response.headers.get("Location"))
             reach = self._reach(url, beyond)
         raise UpstreamInvalid(f"{self._registry}: more than {HOPS} redirects", registry=self._registry)
@@ -147,32 +185,36 @@ class Exchange:
     def _reach(self, url: URL, beyond: Reach) -> Reach:
         return Reach.CONFIGURED if url.origin() in self._origins else beyond
 
-    async def _authenticated(
-        self, method: str, url: URL, headers: Mapping[str, str], reach: Reach
-    ) -> tuple[Response, Authorization | None]:
+    async def _authenticated(self, request: _Request, url: URL, reach: Reach) -> tuple[Response, Authorization | None]:
         """One hop: what this origin asked for before at once, what it asks for now once more."""
-        sent = await self._auth.authorization(url, reach)
-        response = await self._send(method, url, headers, reach, sent)
+        sent = await self._auth.authorization(url, reach, request.scopes)
+        response = await self._send(request, url, reach, sent)
         for _ in range(_RENEWALS):
-            better = await self._renew(response, sent, reach) if _may_be_averted(response, sent) else None
+            better = await self._renew(request, response, sent, reach) if _may_be_averted(response, sent) else None
             if better is None:
                 break
             await drain(response)
+            if request.is_spent:
+                raise UpstreamUnreachable(
+                    f"{self._registry}: {origin_of(url)} wants another authorization in the middle of an upload",
+                    registry=self._registry,
+                )
             sent = better
-            response = await self._send(method, url, headers, reach, sent)
+            response = await self._send(request, url, reach, sent)
         if sent is not None and sent.credential is not None and response.status not in (401, 403):
             self._auth.accepted()
         return response, sent
 
-    async def _send(
-        self, method: str, url: URL, headers: Mapping[str, str], reach: Reach, sent: Authorization | None
-    ) -> Response:
+    async def _send(self, request: _Request, url: URL, reach: Reach, sent: Authorization | None) -> Response:
         shown = {} if sent is None else {"Authorization": sent.header}
-        return await self._transport.send(method, url, headers={**headers, **shown}, reach=reach)
+        headers = {**request.headers, **shown}
+        return await self._transport.send(request.method, url, headers=headers, reach=reach, body=request.body)
 
-    async def _renew(self, response: Response, sent: Authorization | None, reach: Reach) -> Authorization | None:
+    async def _renew(
+        self, request: _Request, response: Response, sent: Authorization | None, reach: Reach
+    ) -> Authorization | None:
         try:
-            return await self._auth.renew(response, sent, reach)
+            return await self._auth.renew(response, sent, reach, request.scopes)
         except BaseException:
             response.close()
             raise
@@ -184,7 +226,7 @@ class Exchange:
             return self.unreachable(answer)
         if sent is not None and sent.scheme == "basic" and answer.status == 403:
             # Forbidden, or (ECR) expired? What the ping says of the same password tells.
-            ping = await self._send("GET", answer.endpoint.ping, {}, Reach.CONFIGURED, sent)
+            ping = await self._send(_Request("GET", {}), answer.endpoint.ping, Reach.CONFIGURED, sent)
             await drain(ping)
             if ping.status not in (401, 403):
                 return UpstreamGone(f"{self._registry} refused: 403", registry=self._registry, refused=True)

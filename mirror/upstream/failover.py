@@ -3,6 +3,7 @@ are headers; and what its failures say about the source as a whole.
 """
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
@@ -46,8 +47,10 @@ class Failover:
         tasks: Tasks,
         probe_interval: float = INTERVAL,
         headers_seconds: float = HEADERS_SECONDS,
+        breaks: bool = True,
     ) -> None:
         self._registry = registry
+        self._breaks = breaks  # False: every call is made, whatever became of others
         self._endpoints = endpoints
         self._exchange = exchange
         self._clock = clock
@@ -57,21 +60,24 @@ class Failover:
         self._checked = False
         self.breaker = Breaker(registry, self.ping, clock=clock, tasks=tasks, interval=probe_interval)
 
-    async def run(self, operation: Callable[[Endpoint], Awaitable[R]]) -> R:
+    async def run(self, operation: Callable[[Endpoint], Awaitable[R]], *, seconds: float | None = None) -> R:
         """Try `operation` at one URL after the other until there is an answer.
 
-        The next takes over from one that is unreachable or says 429; any other error is the answer.
+        The next takes over from one that is unreachable or says 429; any other error is the answer. `seconds` is how
+        long one URL may take, where that is not the usual; infinite where `operation` sees to it.
         """
         self._endpoints.check()
-        await self.breaker.check()
-        deadline = self._clock.monotonic() + OPERATION_SECONDS
+        if self._breaks:
+            await self.breaker.check()
+        longest = self._headers_seconds if seconds is None else seconds
+        deadline = self._clock.monotonic() + max(OPERATION_SECONDS, seconds or 0)
         failure: UpstreamNoAnswer | None = None
         for endpoint in self._endpoints:
             left = deadline - self._clock.monotonic()
             if failure is not None and left < 1:
                 break
             try:
-                result = await self._attempt(endpoint, operation, min(self._headers_seconds, left))
+                result = await self._attempt(endpoint, operation, min(longest, left))
             except UpstreamLimited as error:
                 self._endpoints.limited(endpoint, error.retry_after)
                 failure = error
@@ -168,7 +174,7 @@ class Failover:
 
     async def _attempt(self, endpoint: Endpoint, operation: Callable[[Endpoint], Awaitable[R]], seconds: float) -> R:
         try:
-            async with asyncio.timeout(seconds):
+            async with asyncio.timeout(seconds if math.isfinite(seconds) else None):
                 return await operation(endpoint)
         except TimeoutError:
             raise self.silent(endpoint, seconds) from None
@@ -195,7 +201,8 @@ class Failover:
         """No answer. What is about us or the whole registry stands in `state` until something succeeds; whether a
         registry that does not answer is down, the breaker finds out."""
         if isinstance(error, UpstreamUnreachable):
-            self.breaker.failed(error)
+            if self._breaks:
+                self.breaker.failed(error)
             return
         self._checked = True
         if isinstance(error, UpstreamInvalid):

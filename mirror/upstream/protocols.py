@@ -1,16 +1,18 @@
-"""The contracts of the upstream ring: what a flight and a tag read from.
+"""The contracts of the upstream ring: what a flight and a tag read from, and what a push writes to.
 
 A `Source` is one registry seen with or without credentials. It retries nothing that it cannot retry unseen:
 resuming a broken blob is the flight's business, which asks `open` anew with the offset it has reached.
+A `Destination` is one registry to push to. An upload goes from `begin` over `send` to `finish`; after an
+`UpstreamNoAnswer` on the way it goes on from `resume`; where that gives None, and after `UpstreamGone`, from `begin`.
 """
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from mirror.oci.digest import Digest
-from mirror.oci.manifest import Descriptor
+from mirror.oci.manifest import Descriptor, Manifest
 from mirror.oci.names import Reference, Repository
 
 
@@ -84,6 +86,81 @@ class Source(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Session:
+    """An upload that a registry has open for us: where it goes on, and how many bytes it has acknowledged."""
+
+    location: str = field(repr=False)  # an absolute URL, as the registry gave it; a secret of ours and that registry's
+    offset: int = 0
+
+
+class Destination(Protocol):
+    """One registry, written to with the mirror's credentials if there are any (distribution-spec, "Push").
+
+    What writes raises `UpstreamRefused` where the registry says that we may not, or that what is sent is wrong; every
+    method an `UpstreamNoAnswer` for all that is no answer (our password refused, a 429), or `Offline`. Nothing is tried
+    again here but for another authorization, and no breaker keeps anything back.
+    """
+
+    @property
+    def registry(self) -> str: ...
+
+    async def size(self, repository: Repository, digest: Digest) -> int | None:
+        """As `Source.size`: one HEAD, `UpstreamGone` where it has no such blob, or does not let us see it (`refused`:
+        whether we may push it is then still open)."""
+        ...
+
+    async def head(self, reference: Reference) -> Descriptor | None:
+        """As `Source.head`."""
+        ...
+
+    async def begin(
+        self, repository: Repository, digest: Digest, mount_from: Repository | None = None
+    ) -> Session | None:
+        """Begin an upload; None where the registry mounted the blob from `mount_from` instead (201).
+
+        `mount_from` is a repository of the same registry; where we may not mount from there, an upload is begun.
+        """
+        ...
+
+    async def resume(self, repository: Repository, location: str) -> Session | None:
+        """Where an earlier upload stands (GET of its location); None where it cannot go on: begin anew.
+
+        The offset is the registry's word: where it is beyond the blob's end, begin anew as well.
+        """
+        ...
+
+    async def send(self, repository: Repository, session: Session, chunks: AsyncIterator[bytes], count: int) -> Session:
+        """Send `count` bytes from `session.offset` on, as they come out of `chunks`, in one PATCH.
+
+        The session returned may stand before what was sent: then send the rest. No time limit but for stalling. Raises
+        `UpstreamGone` where the registry knows the upload no more, and what `chunks` raises as it is; `chunks` is not
+        touched any more once this has ended, in whatever way.
+        """
+        ...
+
+    async def finish(self, repository: Repository, session: Session, digest: Digest) -> None:
+        """All is there: let the registry verify and keep it.
+
+        Raises `UpstreamGone` where the registry knows the upload no more. After that, or without an answer, the blob
+        may be there all the same: `size` tells.
+        """
+        ...
+
+    async def put(self, reference: Reference, manifest: Manifest) -> bool:
+        """Put a manifest under a tag or its digest. Whether the registry has seen to its subject (`OCI-Subject`);
+        True as well where it has none."""
+        ...
+
+    async def manifest(self, reference: Reference) -> Fetched:
+        """As `Source.manifest`."""
+        ...
+
+    async def delete(self, reference: Reference) -> None:
+        """Delete a tag, or a manifest by its digest. `UpstreamGone` where there is none."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
 class SourceState:
     """How one source is doing, for status and metrics."""
 
@@ -149,6 +226,10 @@ class Upstreams(Protocol):
 
     def source(self, registry: str, *, anonymous: bool) -> Source:
         """Raises `NameUnknown` where the registry is not configured or not enabled."""
+        ...
+
+    def destination(self, registry: str) -> Destination:
+        """The registry as it is written to: at the first of its URLs. Raises `NameUnknown`."""
         ...
 
     def has_credentials(self, registry: str) -> bool: ...

@@ -1,7 +1,7 @@
 """`Registries`: every configured registry, each with its sources (protocols.py, `Upstreams`).
 
-A registry has one anonymous source, and one with credentials where there are some. The two share connections, and
-nothing else: limits, breakers and tokens are their own.
+A registry has one anonymous source, and one with credentials where there are some; and a destination. They share
+connections, and nothing else: limits, breakers and tokens are their own.
 """
 
 import asyncio
@@ -18,12 +18,13 @@ from mirror.upstream.auth import Authenticator
 from mirror.upstream.breaker import INTERVAL
 from mirror.upstream.client import RegistrySource
 from mirror.upstream.credentials import Credential, Credentials, DockerCredentials, SettingsCredentials
+from mirror.upstream.destination import PUSH, RegistryDestination
 from mirror.upstream.endpoints import Endpoints
 from mirror.upstream.exchange import Exchange
 from mirror.upstream.failover import HEADERS_SECONDS, Failover
 from mirror.upstream.guard import Guard, Listening
 from mirror.upstream.logins import Logins
-from mirror.upstream.protocols import Found, Source, SourceState
+from mirror.upstream.protocols import Destination, Found, Source, SourceState
 from mirror.upstream.proxies import Proxies
 from mirror.upstream.realms import RealmPolicy
 from mirror.upstream.search import RegistrySearch
@@ -42,6 +43,7 @@ class _Registry:
     credentials: Credentials
     sources: dict[bool, RegistrySource]  # anonymous? → source
     searches: dict[bool, RegistrySearch]
+    destination: RegistryDestination
 
 
 class Registries:
@@ -89,6 +91,10 @@ class Registries:
     def source(self, registry: str, *, anonymous: bool) -> Source:
         """Raises `NameUnknown` where the registry is not configured or not enabled."""
         return self._find(registry).sources[anonymous]
+
+    def destination(self, registry: str) -> Destination:
+        """`Upstreams.destination`; with credentials where there are some when it is used."""
+        return self._find(registry).destination
 
     def has_credentials(self, registry: str) -> bool:
         """Whether credentials are configured for it. Raises `NameUnknown`.
@@ -166,6 +172,7 @@ class Registries:
     def _trust_again(self, registry: _Registry) -> None:
         for source in registry.sources.values():
             source.trust_again()
+        registry.destination.trust_again()
 
     def _find(self, name: str) -> _Registry:
         try:
@@ -200,7 +207,9 @@ class Registries:
         for anonymous in (True, False):
             auth = self._authenticator(name, transport, policy, None if anonymous else credentials)
             sources[anonymous], searches[anonymous] = self._source(name, settings, transport, auth, anonymous=anonymous)
-        return _Registry(settings, transport, policy, credentials, sources, searches)
+        auth = self._authenticator(name, transport, policy, credentials, actions=PUSH)
+        destination = self._destination(name, settings, transport, auth, credentials)
+        return _Registry(settings, transport, policy, credentials, sources, searches, destination)
 
     def _credentials(self, name: str, settings: RegistrySettings) -> Credentials:
         if settings.username or settings.password or settings.password_file:
@@ -208,7 +217,13 @@ class Registries:
         return DockerCredentials(name, frozenset(_hosts(name, settings, self._clock)), self._logins)
 
     def _authenticator(
-        self, name: str, transport: Transport, policy: RealmPolicy, credentials: Credentials | None
+        self,
+        name: str,
+        transport: Transport,
+        policy: RealmPolicy,
+        credentials: Credentials | None,
+        *,
+        actions: str = "pull",
     ) -> Authenticator:
         return Authenticator(
             name,
@@ -217,6 +232,7 @@ class Registries:
             policy=policy,
             credentials=credentials,
             clock=self._clock,
+            actions=actions,
         )
 
     def _exchange(self, name: str, transport: Transport, auth: Authenticator, endpoints: Endpoints) -> Exchange:
@@ -235,7 +251,28 @@ class Registries:
     ) -> tuple[RegistrySource, RegistrySearch]:
         endpoints = Endpoints(name, settings.urls, self._clock)
         exchange = self._exchange(name, transport, auth, endpoints)
-        failover = Failover(
+        failover = self._failover(name, exchange, endpoints)
+        return (
+            RegistrySource(name, anonymous=anonymous, exchange=exchange, failover=failover),
+            RegistrySearch(name, exchange=exchange, failover=failover, clock=self._clock),
+        )
+
+    def _destination(
+        self, name: str, settings: RegistrySettings, transport: Transport, auth: Authenticator, credentials: Credentials
+    ) -> RegistryDestination:
+        exchange = self._exchange(name, transport, auth, Endpoints(name, settings.urls, self._clock))
+        failover = self._failover(name, exchange, Endpoints(name, settings.urls[:1], self._clock), breaks=False)
+        return RegistryDestination(
+            name,
+            reads=RegistrySource(name, anonymous=False, exchange=exchange, failover=failover),
+            exchange=exchange,
+            failover=failover,
+            has_login=lambda: credentials.configured,
+            headers_seconds=self._headers_seconds,
+        )
+
+    def _failover(self, name: str, exchange: Exchange, endpoints: Endpoints, *, breaks: bool = True) -> Failover:
+        return Failover(
             name,
             endpoints=endpoints,
             exchange=exchange,
@@ -243,10 +280,7 @@ class Registries:
             tasks=self._tasks,
             probe_interval=self._probe_interval,
             headers_seconds=self._headers_seconds,
-        )
-        return (
-            RegistrySource(name, anonymous=anonymous, exchange=exchange, failover=failover),
-            RegistrySearch(name, exchange=exchange, failover=failover, clock=self._clock),
+            breaks=breaks,
         )
 
 

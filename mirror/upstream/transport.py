@@ -24,6 +24,7 @@ from mirror.upstream.guard import Guard, IPAddress, Reach, is_loopback_host, is_
 from mirror.upstream.loops import VIA, via_header
 from mirror.upstream.proxies import Proxies
 from mirror.upstream.translate import FAILURES, AddressRefused, translate
+from mirror.upstream.upload import UploadBody
 
 CONNECTIONS_PER_HOST = 128
 READ_BUFFER = 1 << 19
@@ -33,6 +34,7 @@ log = logging.getLogger(__name__)
 _HEADER_LIMIT = 1 << 16
 _CA_CHECK_SECONDS = 10.0
 _KEEP_ALIVE_SECONDS = 30.0
+_WRITES = frozenset({"PATCH", "PUT"})
 _DEFAULT_HEADERS = {"User-Agent": f"mirror/{__version__}", "Accept-Encoding": "identity"}
 
 
@@ -71,9 +73,11 @@ class Transport:
         self._proxies = proxies
         self._sessions: dict[Reach, aiohttp.ClientSession] = {}
         self._authority = Authority(settings.ca_file, clock)
+        connect_seconds = settings.connect_timeout or None
         self._timeout = aiohttp.ClientTimeout(
-            total=None, sock_connect=settings.connect_timeout or None, sock_read=settings.idle_timeout or None
+            total=None, sock_connect=connect_seconds, sock_read=settings.idle_timeout or None
         )
+        self._unhurried = aiohttp.ClientTimeout(total=None, sock_connect=connect_seconds)
 
     async def send(
         self,
@@ -83,8 +87,11 @@ class Transport:
         headers: Mapping[str, str],
         reach: Reach,
         form: Mapping[str, str] | None = None,
+        body: bytes | UploadBody | None = None,
     ) -> Response:
         """One request; the answer's body is yet to be read, and the caller closes or releases it.
+
+        A PATCH or PUT may be answered late: how long it may take is all the caller's to bound.
 
         Raises `UpstreamForbidden`, `UpstreamInvalid` or `UpstreamUnreachable`.
         """
@@ -102,7 +109,8 @@ class Transport:
                 method,
                 url,
                 headers={VIA: via_header(self._instance), **headers, **plain},
-                data=form,
+                data=form if body is None else body,
+                timeout=self._unhurried if method in _WRITES else self._timeout,
                 allow_redirects=False,
                 proxy=proxy.url if proxy else None,
                 proxy_headers=shown or None,

@@ -5,9 +5,10 @@ from collections.abc import AsyncIterator
 import pytest
 
 from mirror.upstream.client import RegistrySource
+from mirror.upstream.destination import RegistryDestination
 from tests.support.fake_registry import FakeCdn, FakeRegistry
 from tests.support.fake_registry.content import FakeImage
-from tests.upstream.support import BLOB, REPOSITORY, source
+from tests.upstream.support import BLOB, REPOSITORY, destination, source
 
 
 @pytest.fixture
@@ -31,4 +32,10 @@ async def cdn(registry: FakeRegistry) -> AsyncIterator[FakeCdn]:
 @pytest.fixture
 async def upstream(registry: FakeRegistry) -> AsyncIterator[RegistrySource]:
     async with source(registry.url, idle_timeout=0.5) as made:
+        yield made
+
+
+@pytest.fixture
+async def target(registry: FakeRegistry) -> AsyncIterator[RegistryDestination]:
+    async with destination(registry.url, idle_timeout=0.3) as made:
         yield made

@@ -11,6 +11,7 @@ from mirror.errors import UpstreamError
 from mirror.oci.digest import Digest
 from mirror.oci.names import Reference, Repository
 from mirror.upstream.client import RegistrySource
+from mirror.upstream.destination import RegistryDestination
 from mirror.upstream.registries import Registries
 from tests.support.fake_registry.content import FakeImage
 
@@ -66,6 +67,19 @@ async def source(url: str | tuple[str, ...], *, anonymous: bool = True, **values
     async with upstreams(url=url, **values) as made:
         chosen = made.source(NAME, anonymous=anonymous)
         assert isinstance(chosen, RegistrySource)
+        yield chosen
+
+
+@asynccontextmanager
+async def destination(
+    url: str | tuple[str, ...], *, anonymous: bool = True, **values: Any
+) -> AsyncIterator[RegistryDestination]:
+    """The registry at `url` as it is written to; with credentials (those of `USER`) unless `anonymous`."""
+    if not anonymous:
+        values = {"username": USER, "password": PASSWORD, **values}
+    async with upstreams(url=url, **values) as made:
+        chosen = made.destination(NAME)
+        assert isinstance(chosen, RegistryDestination)
         yield chosen
 
 

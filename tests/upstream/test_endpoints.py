@@ -80,3 +80,16 @@ def test_one_that_said_429_is_not_asked_before_its_time() -> None:
     clock.shift += 51
     endpoints.check()
     assert order(endpoints) == ["two"]
+
+
+@pytest.mark.parametrize(
+    ("url", "name"),
+    [
+        ("https://a.test", "team/app"),
+        ("https://a.test/prefix", "team/app"),
+        ("https://a.test/v2/hosted", "hosted/team/app"),
+        ("https://a.test/api/v2/x/y/", "x/y/team/app"),
+    ],
+)
+def test_what_the_registry_calls_a_repository(url: str, name: str) -> None:
+    assert Endpoint.parse(url).name("team/app") == name

@@ -9,12 +9,13 @@ from typing import Any, Literal
 import pytest
 
 from mirror.clock import Clock
-from mirror.errors import ConfigInvalid, NameUnknown, UpstreamLoop, UpstreamUnreachable
-from mirror.upstream.protocols import Source, Upstreams
+from mirror.errors import ConfigInvalid, NameUnknown, UpstreamGone, UpstreamLoop, UpstreamUnreachable
+from mirror.oci.digest import Digest
+from mirror.upstream.protocols import Destination, Source, Upstreams
 from tests.support.fake_registry import FakeProxy, FakeRegistry
 from tests.support.fake_registry import behaviours as b
 from tests.support.fake_registry.content import FakeImage
-from tests.upstream.support import NAME, PASSWORD, TAG, USER, no_secret_in, source, upstreams
+from tests.upstream.support import NAME, PASSWORD, REPOSITORY, TAG, USER, no_secret_in, source, upstreams
 
 
 async def test_they_keep_the_contract() -> None:
@@ -23,6 +24,8 @@ async def test_they_keep_the_contract() -> None:
         each: Source = contract.source(NAME, anonymous=True)
         assert each.key == (NAME, True)
         assert contract.source(NAME, anonymous=True) is each
+        target: Destination = contract.destination(NAME)
+        assert target.registry == NAME
 
 
 async def test_only_what_is_configured_and_enabled() -> None:
@@ -30,6 +33,8 @@ async def test_only_what_is_configured_and_enabled() -> None:
         for name in (NAME, "other.test"):
             with pytest.raises(NameUnknown, match="not configured"):
                 made.source(name, anonymous=True)
+            with pytest.raises(NameUnknown, match="not configured"):
+                made.destination(name)
         assert made.states() == []
 
 
@@ -166,3 +171,15 @@ def test_a_registry_in_a_thread_of_its_own() -> None:
         image = registry.add_image(TAG.repository.path, "1")
         assert asyncio.run(ask(registry.url)) == image.manifest.raw
         assert registry.count("GET */manifests/*") == 1
+
+
+async def test_a_push_goes_to_the_first_url(registry: FakeRegistry, unused_tcp_port: int) -> None:
+    """Fails if it goes wherever the pulls were answered last: the other may be a mirror of the first."""
+    digest = Digest.of(b"")
+    async with upstreams(url=(f"http://127.0.0.1:{unused_tcp_port}", registry.url)) as made:
+        with pytest.raises(UpstreamGone):
+            await made.source(NAME, anonymous=True).size(REPOSITORY, digest)
+        for _ in range(2):
+            with pytest.raises(UpstreamUnreachable):
+                await made.destination(NAME).begin(REPOSITORY, digest)
+    assert registry.count("POST *") == 0

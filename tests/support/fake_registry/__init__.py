@@ -12,11 +12,14 @@ The map: `wire` (HTTP with faults), `content` (what it holds), `tokens` (who may
 `FakeCdn`), `behaviours` (what a script may do), `proxy` (`FakeProxy`), `tls` (`Authority`).
 """
 
+from tests.support.fake_registry.cdn import FakeCdn
+from tests.support.fake_registry.intake import Gate, Intake
 from tests.support.fake_registry.proxy import FakeProxy
-from tests.support.fake_registry.registry import FakeCdn, FakeRegistry, ScriptedServer
+from tests.support.fake_registry.registry import FakeRegistry
+from tests.support.fake_registry.scripted import ScriptedServer
 from tests.support.fake_registry.tls import Authority
 from tests.support.fake_registry.tokens import Access
-from tests.support.fake_registry.wire import Answer, Behaviour, Gate, Request
+from tests.support.fake_registry.wire import Answer, Behaviour, Request
 
 __all__ = [
     "Access",
@@ -27,6 +30,7 @@ __all__ = [
     "FakeProxy",
     "FakeRegistry",
     "Gate",
+    "Intake",
     "Request",
     "ScriptedServer",
 ]

@@ -1,6 +1,7 @@
 """How an answer goes wrong: each returns a function to hand to `FakeRegistry.script`.
 
-A behaviour gets the request and the honest answer, and gives back the answer that is sent. `both` chains them.
+A behaviour gets the request and the honest answer, and gives back the answer that is sent. `both` chains them. A write
+that is answered by another status, a redirect or a challenge did not happen; one whose answer is lost did.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ from dataclasses import replace
 
 from multidict import CIMultiDict
 
-from tests.support.fake_registry.wire import Answer, Behaviour, Gate, Request
+from tests.support.fake_registry.intake import Gate
+from tests.support.fake_registry.wire import Answer, Behaviour, Request
 
 HONEST: Behaviour = lambda _request, answer: answer  # noqa: E731 — a constant among functions that make such
 

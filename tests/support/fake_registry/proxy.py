@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from multidict import CIMultiDict
 
-from tests.support.fake_registry.registry import ScriptedServer
+from tests.support.fake_registry.scripted import ScriptedServer
 from tests.support.fake_registry.wire import Answer, Request
 
 _HOP_BY_HOP = ("Proxy-Authorization", "Proxy-Connection", "Connection", "Keep-Alive")

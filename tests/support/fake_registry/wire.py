@@ -24,6 +24,8 @@ from urllib.parse import parse_qs, unquote
 
 from multidict import CIMultiDict
 
+from tests.support.fake_registry.intake import Gate, Intake, take
+
 _SLICE = 1 << 16
 _HEAD_LIMIT = 1 << 20
 
@@ -37,6 +39,7 @@ class Request:
     headers: CIMultiDict[str]
     body: bytes = b""
     peer: str = ""
+    whole: bool = True  # False: an `Intake` left off before the body's end
     at: float = field(default_factory=time.monotonic)
 
     @property
@@ -95,6 +98,7 @@ class Answer:
     raw: bytes | None = None  # sent instead of everything else
     reset_at_once: bool = False
     whole: Answer | None = None  # of a 206: what would have been sent without the Range
+    effect: Callable[[], object] | None = None  # of a write: what the server does before it answers this
 
     @property
     def size(self) -> int:
@@ -126,22 +130,6 @@ class Answer:
             os.close(descriptor)
 
 
-class Gate:
-    """Something that waits until the test lets it go. `release` may be called from any thread."""
-
-    def __init__(self) -> None:
-        self._released = threading.Event()
-        self.reached = threading.Event()  # somebody waits here
-
-    def release(self) -> None:
-        self._released.set()
-
-    async def wait(self) -> None:
-        self.reached.set()
-        while not self._released.is_set():
-            await asyncio.sleep(0.005)
-
-
 class _Severed(Exception):
     """The answer's script ended the connection."""
 
@@ -149,7 +137,7 @@ class _Severed(Exception):
 class FakeServer:
     """A server on a port of its own: `async with` in the running loop, or `in_thread()` for synchronous tests.
 
-    `requests` holds every request in order; `sent` counts body bytes.
+    `requests` holds every request in order, `body_bytes` and `taken_bytes` count bodies by path, out and in.
     """
 
     def __init__(self, *, tls: ssl.SSLContext | None = None, host: str = "127.0.0.1", port: int = 0) -> None:
@@ -157,6 +145,7 @@ class FakeServer:
         self.port = port
         self.requests: list[Request] = []
         self.body_bytes: dict[str, int] = {}
+        self.taken_bytes: dict[str, int] = {}
         self.connections = 0
         self._tls = tls
         self._server: asyncio.Server | None = None
@@ -167,6 +156,10 @@ class FakeServer:
     async def answer(self, request: Request) -> Answer:
         """What is said to `request`. Each kind of server says its own."""
         raise NotImplementedError
+
+    def intake(self, request: Request) -> Intake:
+        """How the body of `request`, of which only the head is there, is to be taken."""
+        return Intake()
 
     @property
     def scheme(self) -> str:
@@ -251,9 +244,33 @@ class FakeServer:
         if request.method == "CONNECT":
             await self.tunnel(request, reader, writer)
             return False
+        intake = self.intake(request)
+        request = await self._take(request, intake, reader)
+        self.requests[-1] = request
         answer = await self.answer(request)
+        if answer.effect is not None:
+            answer.effect()
+        if not request.whole:
+            await self._leave_off(intake, writer)
         await self._send(request, answer, writer)
+        if not request.whole:
+            await _close_softly(writer)
         return answer.length is None and request.headers.get("Connection", "").lower() != "close"
+
+    async def _take(self, request: Request, intake: Intake, reader: asyncio.StreamReader) -> Request:
+        """The request with its body, or with as much of it as `intake` takes."""
+
+        def count(taken: int) -> None:
+            self.taken_bytes[request.path] = self.taken_bytes.get(request.path, 0) + taken
+
+        body, whole = await take(reader, request.headers, intake, count)
+        return replace(request, body=body, whole=whole)
+
+    async def _leave_off(self, intake: Intake, writer: asyncio.StreamWriter) -> None:
+        if intake.then == "hang":
+            await (intake.gate or Gate()).wait()
+        if intake.then != "answer":
+            _reset(writer)  # what waits unread makes a RST of every close
 
     async def tunnel(self, request: Request, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """What CONNECT does: only a proxy knows."""
@@ -312,19 +329,7 @@ async def _read_request(reader: asyncio.StreamReader, writer: asyncio.StreamWrit
     for line in filter(None, lines):
         name, _, value = line.partition(":")
         headers.add(name, value.strip())
-    body = await _read_body(reader, headers)
-    return Request(method, target, headers, body, str(writer.get_extra_info("peername")))
-
-
-async def _read_body(reader: asyncio.StreamReader, headers: CIMultiDict[str]) -> bytes:
-    if "chunked" not in headers.get("Transfer-Encoding", ""):
-        return await reader.readexactly(int(headers.get("Content-Length", "0")))
-    body = b""
-    while size := int((await reader.readline()).split(b";")[0], 16):
-        body += await reader.readexactly(size)
-        await reader.readexactly(2)
-    await reader.readuntil(b"\r\n")
-    return body
+    return Request(method, target, headers, peer=str(writer.get_extra_info("peername")))
 
 
 def _head(answer: Answer) -> bytes:
