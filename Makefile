@@ -27,8 +27,8 @@ flags = $(if $(CONFIG),--config '$(CONFIG)') $(if $(DATA),--data '$(DATA)') \
 .PHONY: run demo test lint format bench coverage clean help
 .DEFAULT_GOAL := help
 
-help:
-	@sed -n 's/^# //p' Makefile
+help:  # what stands above, to the first empty line
+	@sed -n '/^$$/q; s/^# //p' Makefile
 
 run: $(RUNS)
 	@exec $(BIN)/mirror serve $(flags)

@@ -35,6 +35,7 @@ def test_run_hands_on_what_was_given(variables: list[str], flags: str) -> None:
 def test_help_names_the_targets() -> None:
     shown = make().stdout
     assert all(f"make {word} " in shown for word in WORDS)
+    assert [line for line in shown.splitlines() if not line.startswith("make ")] == []
 
 
 @pytest.fixture

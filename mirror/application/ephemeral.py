@@ -10,7 +10,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,12 +22,14 @@ from mirror.application.building import Application, running
 from mirror.config.model import Settings
 
 _LOOK_EVERY = 0.02  # seconds between looks at who is still connected
+_MOMENT = 0.5  # seconds in which the command's own connection is gone for sure
 _HURRY = 1.0  # seconds that downloads have to be put aside when the command was interrupted
 
 
 @contextmanager
-def ephemeral(settings: Settings) -> Iterator[Path]:
-    """Gives the path of the socket. At the end it waits for commands that joined; a second Ctrl-C ends that, too.
+def ephemeral(settings: Settings, *, remark: Callable[[], None] = lambda: None) -> Iterator[Path]:
+    """Gives the path of the socket. At the end, however its own command ended, it waits for commands that joined:
+    they asked for nothing of that. `remark` is called once where this takes a moment; Ctrl-C meanwhile ends it.
 
     Raises what `running` raises where it cannot start.
     """
@@ -36,8 +38,11 @@ def ephemeral(settings: Settings) -> Iterator[Path]:
     handlers, root.handlers[:] = list(root.handlers), [logging.NullHandler()]
     mirror = _InThread(settings)
     try:
-        yield mirror.start()
-        mirror.wait_for_others()
+        path = mirror.start()
+        try:
+            yield path
+        finally:
+            mirror.wait_for_others(remark)
     except BaseException:
         mirror.hurry()
         raise
@@ -63,17 +68,25 @@ class _InThread:
             raise RuntimeError("a mirror always has its socket")
         return app.listeners.socket
 
-    def wait_for_others(self) -> None:
+    def wait_for_others(self, remark: Callable[[], None]) -> None:
         """Until nobody is connected any more."""
-        self._wait()
+        said = self._wait(remark)
+        if not self._thread.is_alive():
+            return
         app, loop, _ = self._started.result()
         asyncio.run_coroutine_threadsafe(app.listeners.seal_socket(), loop).result()
-        self._wait()  # for who connected between the two
+        self._wait(remark if not said else lambda: None)  # for who connected between the two
 
-    def _wait(self) -> None:
+    def _wait(self, remark: Callable[[], None]) -> bool:
+        """Whether it took so long that `remark` was called."""
         app, _, _ = self._started.result()
+        began, said = time.monotonic(), False
         while self._thread.is_alive() and app.listeners.socket_connections():
+            if not said and time.monotonic() - began > _MOMENT:
+                remark()
+                said = True
             time.sleep(_LOOK_EVERY)
+        return said
 
     def hurry(self) -> None:
         """Downloads under way are put aside at once; the next pull goes on from there."""

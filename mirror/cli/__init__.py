@@ -17,7 +17,7 @@ import click
 
 from mirror import __version__
 from mirror.cli.groups import Lazy, Place
-from mirror.cli.output import escape, note
+from mirror.cli.output import NotWritten, escape, flush, note, result
 from mirror.errors import MirrorError
 
 INTERRUPTED = 130
@@ -123,14 +123,29 @@ def run() -> None:
     that is a sixth of its time. Who ran a server in this process ends as every program does.
     """
     try:
+        code = _code()
+        flush()
+    except NotWritten as error:
+        with contextlib.suppress(OSError):
+            note(f"mirror: {escape(error.message)}")
+        code = error.exit_code
+    if isinstance(code, int) and "mirror.application" not in sys.modules:
+        with contextlib.suppress(OSError, ValueError):  # somebody else closed it: Python knows what to do then
+            sys.stderr.flush()
+            os._exit(code)
+    sys.exit(code)
+
+
+def _code() -> int | str | None:
+    """What the command ends with."""
+    try:
         main(prog_name="mirror")
     except SystemExit as ended:
-        if isinstance(ended.code, int) and "mirror.application" not in sys.modules:
-            with contextlib.suppress(OSError, ValueError):  # somebody else closed them: Python knows what to do then
-                sys.stdout.flush()
-                sys.stderr.flush()
-                os._exit(ended.code)
+        return ended.code
+    except OSError:
+        result("")  # where this fails as well, it was that: what click prints itself, the help
         raise
+    return 0
 
 
 @click.group(cls=Lazy, sections={"Commands": IMAGE_VERBS}, aliases={"list": "ls", "remove": "rm"})

@@ -1,15 +1,16 @@
 """`mirror user`, `offline` and `misses`: who may, whether registries are asked, and what was asked for in vain."""
 
 import time
+from typing import Any
 
 import click
 
-from mirror.cli import groups, local, options, output, secret
+from mirror.cli import groups, local, options, output, secret, servers, transport
 from mirror.cli.batch import Batch
 from mirror.cli.fields import NOTHING, ago, familiar, number, rows, text
 from mirror.cli.output import escape, note
 from mirror.cli.table import Field, View
-from mirror.errors import MirrorError
+from mirror.errors import MirrorError, ServerUnreachable
 
 
 @click.group(cls=groups.Aliased, aliases={"rm": "remove", "ls": "list"})
@@ -67,11 +68,27 @@ def offline(*, state: str | None, server: str | None) -> None:
     """Stop asking registries, or ask them again.
 
     Without on or off it says which it is. Offline, what is held is served at once, and what is not is answered "not
-    found". The switch lasts until the mirror ends; the setting `offline` is for longer.
+    found". The switch lasts until the mirror ends; the setting `offline` is for longer, and for commands without one.
     """
-    with local.with_server(server) as api:
-        answer = api.call("PUT", "/offline", {"offline": state == "on"}) if state else api.get("/offline")
+    if state:
+        answer = _switched(state, server)
+    else:
+        with local.with_server(server) as api:
+            answer = api.get("/offline")
     output.result("on" if answer.get("offline") is True else "off")
+
+
+def _switched(state: str, server: str | None) -> dict[str, Any]:
+    """Of a mirror that runs: one for the sake of this command would take the switch with it at once."""
+    try:
+        with transport.running(server) as api:
+            return api.call("PUT", "/offline", {"offline": state == "on"})
+    except servers.NoServer as error:
+        value = "true" if state == "on" else "false"
+        raise ServerUnreachable(
+            f"nothing was switched: {error.message}\n"
+            f"For commands without one the setting counts: offline = {value}, or MIRROR_OFFLINE={value}"
+        ) from error
 
 
 @click.command()

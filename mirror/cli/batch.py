@@ -36,15 +36,24 @@ class Batch:
     def add(self, name: str, error: MirrorError) -> None:
         self.failed.append((familiar(name), error))
 
-    def end(self) -> None:
-        """Raise where something failed: the error itself where only one thing was asked for, else `PartFailed`."""
+    def lines(self) -> list[str]:
+        """A line on each that failed, escaped nowhere yet."""
+        return [f"  {_named(name, error)}" for name, error in self.failed]
+
+    def error(self) -> MirrorError | None:
+        """What the command fails with: the error itself where only one thing was asked for, else `PartFailed`."""
         if not self.failed:
-            return
+            return None
         count = max(self.asked, self.seen, len(self.failed))
         if count == 1:
-            raise self.failed[0][1]
-        lines = [f"{len(self.failed)} of {count} failed:"]
-        raise PartFailed("\n".join([*lines, *(f"  {_named(name, error)}" for name, error in self.failed)]))
+            return self.failed[0][1]
+        return PartFailed("\n".join([f"{len(self.failed)} of {count} failed:", *self.lines()]))
+
+    def end(self) -> None:
+        """Raise where something failed."""
+        error = self.error()
+        if error is not None:
+            raise error
 
 
 def _named(name: str, error: MirrorError) -> str:

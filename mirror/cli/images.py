@@ -14,7 +14,7 @@ from mirror.cli.table import Field, View
 from mirror.cli.transport import Api, Query
 
 _FILTERS = ("dangling", "label", "before", "since", "reference", "until")
-_COLUMNS = ("Repository", "Tag", "ID", "CreatedSince", "Size", "UniqueSize", "LastPulled")
+_COLUMNS = ("Repository", "Tag", "ID", "CreatedSince", "HeldSize", "UniqueSize", "LastPulled")
 
 
 @click.command()
@@ -44,7 +44,8 @@ def images(
     """List the images that are held.
 
     SIZE is what is stored of an image: compressed bytes (docker shows unpacked ones), layers that it shares included.
-    UNIQUE is what no other image shares. The ID of an image for several platforms is that of this machine's.
+    "(part)" beside it: what is here is not whole; pull it again. UNIQUE is what no other image shares. The ID of an
+    image for several platforms is that of this machine's.
     """
     if tree and (quiet or digests or everything or form != "table"):
         raise click.UsageError("--tree goes with none of --all, --quiet, --digests and --format.")
@@ -74,13 +75,14 @@ def view(*, digests: bool = False, no_trunc: bool = False) -> View:
         Field("CreatedSince", "CREATED", lambda image: ago(instant(image.get("created")), now, unknown=NOT_KNOWN)),
         Field("CreatedAt", "CREATED AT", lambda image: _created_at(image)),
         Field("Size", "SIZE", lambda image: size(image, "size")),
+        Field("HeldSize", "SIZE", _held),
         Field("UniqueSize", "UNIQUE", lambda image: size(image, "unique")),
         Field("LastPulled", "LAST PULLED", lambda image: ago(number(image, "last_pulled"), now, unknown="never")),
         Field("Platforms", "PLATFORMS", lambda image: listed(_platforms(image), whole=True)),
         Field("Pinned", "PINNED", lambda image: _word(image, "pinned")),
         Field("Origin", "ORIGIN", lambda image: text(image, "origin")),
         Field("Gone", "GONE", lambda image: _word(image, "gone")),
-        Field("Complete", "COMPLETE", lambda image: _word(image, "complete")),
+        Field("Complete", "COMPLETE", _complete),
     ]
     columns = [*_COLUMNS[:2], "Digest", *_COLUMNS[2:]] if digests else _COLUMNS
     return View(fields, columns)
@@ -127,7 +129,8 @@ def _below(image: Row) -> Iterator[Row]:
     for entry in rows(image, "platforms"):
         if entry.get("held") is True and entry.get("digest") != image.get("digest"):
             own = {key: entry.get(key) for key in ("digest", "id", "size")}
-            yield {**image, **own, "tag": None, "unique": None, "created": None, "platforms": [entry]}
+            nothing = dict.fromkeys(("tag", "unique", "created", "complete"))
+            yield {**image, **own, **nothing, "platforms": [entry]}
 
 
 def _identifier(image: Row, *, whole: bool) -> str:
@@ -137,6 +140,15 @@ def _identifier(image: Row, *, whole: bool) -> str:
 def _created_at(image: Row) -> str:
     at = instant(image.get("created"))
     return NOT_KNOWN if at is None else f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M:%S} +0000 UTC"
+
+
+def _held(image: Row) -> str:
+    """The size, and whether a layer is missing: of a pull that failed, or of what a client did not ask for."""
+    return f"{size(image, 'size')} (part)" if image.get("complete") is False else size(image, "size")
+
+
+def _complete(image: Row) -> str:
+    return NOTHING if image.get("complete") is None else _word(image, "complete")
 
 
 def _word(image: Row, key: str) -> str:
@@ -152,7 +164,7 @@ def _tree(found: _Found, *, no_trunc: bool) -> str:
     lines = []
     for image in found:
         name = f"{text(image, 'name')}:{image['tag']}" if image.get("tag") else f"{text(image, 'name')}@{NONE}"
-        lines.append([name, _identifier(image, whole=no_trunc), size(image, "size"), size(image, "unique")])
+        lines.append([name, _identifier(image, whole=no_trunc), _held(image), size(image, "unique")])
         below = rows(image, "platforms")
         for place, entry in enumerate(below, start=1):
             label = "attestation" if entry.get("attestation") is True else text(entry, "platform") or NONE

@@ -60,12 +60,14 @@ def inspect(*, references: tuple[str, ...], form: str, raw: bool, platform: str 
         for reference in references:
             try:
                 detail = _detail(api, reference, platform)
-                if raw:
-                    click.echo(_manifest(api, detail), nl=False)
-                else:
-                    found.append(described(detail))
+                manifest = _manifest(api, detail) if raw else b""
             except MirrorError as error:
                 batch.add(reference, error)
+                continue
+            if raw:
+                output.result(manifest, end=False)
+            else:
+                found.append(described(detail))
     if not raw and (found or form == "json"):
         _print(found, form)
     batch.end()
@@ -97,7 +99,9 @@ def _manifest(api: Api, detail: Row) -> bytes:
         registry, path = "local", registry
     asked = f"/v2/{quote(path)}/manifests/{quote(text(detail, 'digest'), safe=':')}"
     status, body = api.request(
-        "GET", asked if registry == "local" else f"{asked}?ns={quote(registry, safe=':')}", accept=_MANIFESTS
+        "GET",
+        asked if registry == "local" else f"{asked}?ns={quote(registry, safe=':')}",
+        headers={"Accept": _MANIFESTS},
     )
     if status != 200:
         raise ManifestUnknown(

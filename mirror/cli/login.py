@@ -29,15 +29,15 @@ def login(*, registry: str | None, username: str | None, password_stdin: bool, s
     """Log in: the mirror to a registry, or yourself to a mirror.
 
     With REGISTRY (Docker Hub where none is named) it is the mirror that uses the login, for all it fetches there.
-    With --server URL alone it is this command, and docker, that use it at that mirror.
+    With --server URL alone it is this command, and docker, that use it at that mirror, where it has users.
     """
     target = _own_target(registry, server)
     given = secret.username(username, stdin_taken=password_stdin)
     password = secret.password(from_stdin=password_stdin)
-    if target is not None:
-        _log_in_here(target, given, password)
-    else:
+    if target is None:
         _log_mirror_in(registry or _HUB, given, password, server)
+    elif not _log_in_here(target, given, password):
+        return
     output.result("Login Succeeded")
 
 
@@ -70,18 +70,31 @@ def _own_target(registry: str | None, server: str | None) -> servers.Server | No
     return target
 
 
-def _log_in_here(target: servers.Server, username: str, password: str) -> None:
+def _log_in_here(target: servers.Server, username: str, password: str) -> bool:
+    """Whether there was anybody to log in with."""
     _warn(target)
     with transport.Api(target, (username, password)) as api:
         status, _ = api.request("GET", "/v2/")
+        unseen = status == http.client.OK and _looks_at_none(api)
     if status in _REFUSED:
         raise Denied(f"{target.name} refused this user name and password; nothing was stored")
     if status != http.client.OK:
         raise ServerUnreachable(f"{target.name} answered {status}, but not as a mirror does; nothing was stored")
+    if unseen:
+        note(f"{escape(target.name)} has no users and ignores credentials, so it needs no login; nothing was stored")
+        return False
     config = docker_config.DockerConfig(os.environ)
     stored_in = config.store(target.authority or "", username, password)
     if stored_in == str(config.path):
         note(f"WARNING! Your credentials are stored unencrypted in '{escape(stored_in)}'.")
+    return True
+
+
+def _looks_at_none(api: transport.Api) -> bool:
+    """Whether credentials that no mirror with users takes do as well. A wrong password would count as a guess there;
+    what is none does not."""
+    status, _ = api.request("GET", "/v2/", headers={"Authorization": "Bearer none"})
+    return status == http.client.OK
 
 
 def _log_mirror_in(registry: str, username: str, password: str, server: str | None) -> None:

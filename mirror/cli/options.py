@@ -11,7 +11,7 @@ server: Decorator = click.option(
     "--server",
     metavar="URL",
     help="The mirror to ask: http://HOST:PORT, or the path of its socket or data folder."
-    "  [default: the system's on this machine, else yours]",
+    "  [default: that of MIRROR_DATA where it is set, else the system's, else yours]",
 )
 form: Decorator = click.option(
     "--format",

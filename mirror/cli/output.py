@@ -4,12 +4,18 @@ Text from registries, images and servers is printed with every character escaped
 the reading order: C0, C1, DEL, line and paragraph separators, lone surrogates, bidirectional controls.
 """
 
+import contextlib
 import json
+import os
+import sys
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import zip_longest
 
 import click
+
+from mirror.errors import MirrorError
 
 _BIDI = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 _STEERING = frozenset({"Cc", "Cs", "Zl", "Zp"})
@@ -34,9 +40,49 @@ def _escaped(character: str) -> str:
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
 
 
-def result(text: str) -> None:
-    """A line, or several, of what was asked for. `text` is escaped already where it is foreign."""
-    click.echo(text)
+class NotWritten(MirrorError):
+    """Standard output takes nothing more."""
+
+
+def result(text: str | bytes, *, end: bool = True) -> None:
+    """A line, or several, of what was asked for; with no line's `end` as it is. `text` is escaped already where it is
+    foreign. Raises `NotWritten`; where its reader has left `BrokenPipeError`, with which click ends the command."""
+    if not _is_there():
+        raise NotWritten("standard output cannot be written: it is closed")
+    with _writing():
+        click.echo(text, nl=end)
+
+
+def flush() -> None:
+    """Write what standard output still holds. Raises as `result`."""
+    if _is_there():
+        with _writing(), contextlib.suppress(ValueError):  # somebody closed it
+            sys.stdout.flush()
+
+
+def _is_there() -> bool:
+    """Not where the process was started without one (`>&-`)."""
+    stream: object = sys.stdout
+    return stream is not None
+
+
+@contextmanager
+def _writing() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        _discard()
+        raise NotWritten(f"standard output cannot be written: {error.strerror or error}") from error
+
+
+def _discard() -> None:
+    """Nobody is to try once more, at the end of the process, with what could not be written."""
+    with contextlib.suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
 
 
 def note(text: str) -> None:

@@ -79,7 +79,7 @@ class Tracker:
     def share(self) -> float:
         """How much is done, from 0 to 1."""
         done, asked = self.counted[:2] if self.counted else (self.bytes_done, self.bytes_asked)
-        return min(1.0, done / asked) if asked > 0 else 0.0
+        return max(0.0, min(1.0, done / asked)) if asked > 0 else 0.0
 
     def rate(self, now: float) -> float:
         """Bytes in a second lately, as of `now` on a monotonic clock; 0 until that is known."""

@@ -9,6 +9,7 @@ import click
 from mirror.cli import completion, local, names, options, output
 from mirror.cli.batch import Batch
 from mirror.cli.fields import Row, familiar, number, short, size, text
+from mirror.cli.interrupted import telling
 from mirror.cli.output import escape, human_size, note
 from mirror.cli.progress import Progress, progress
 
@@ -86,9 +87,10 @@ def _check(asked: list[str], *, all_tags: bool) -> None:
 
 def _run(body: dict[str, object], batch: Batch, *, mode: str, quiet: bool, server: str | None) -> None:
     plan = _Plan()
-    try:
-        with local.with_server(server) as api, progress(mode, "pulling") as shown:
-            results = _Results(shown, quiet=quiet, at_once=batch.asked == 1 and not body["all_tags"])
+    with local.with_server(server) as api:
+        shown = progress(mode, "pulling")
+        results = _Results(shown, quiet=quiet, at_once=batch.asked == 1 and not body["all_tags"])
+        with telling(lambda: _until(body, batch, results)), shown:
             for event in api.stream("/pull", body):
                 shown.take(event)
                 if not batch.take(event):
@@ -96,12 +98,22 @@ def _run(body: dict[str, object], batch: Batch, *, mode: str, quiet: bool, serve
                     plan.take(event)
         if not quiet:
             results.remark()
-    except KeyboardInterrupt:
-        note("mirror: interrupted. What was downloaded is kept; the next pull goes on from there")
-        raise
-    if body["dry_run"]:
-        plan.show(quiet=quiet)
+        if body["dry_run"]:
+            plan.show(quiet=quiet)
     batch.end()
+
+
+def _until(body: dict[str, object], batch: Batch, results: "_Results") -> str:
+    """What a pull that ends early has done."""
+    if body["dry_run"]:
+        return "Nothing was pulled"
+    count, asked = results.pulled, max(batch.asked, batch.seen)
+    of = "" if body["all_tags"] or asked == 1 else f" of {asked}"
+    failed = f", {len(batch.failed)} failed" if batch.failed else ""
+    lines = [f"{count or 'No'} image{'s' if count > 1 else ''}{of} pulled until then{failed}"]
+    if results.unfinished:
+        lines.append("what was downloaded beside is kept; the next pull goes on from there")
+    return "\n".join([*lines, *map(escape, batch.lines())])
 
 
 @dataclass(slots=True)
@@ -115,6 +127,8 @@ class _Results:
     waiting: dict[str, list[str]] = field(default_factory=dict)
     said: set[tuple[str, str]] = field(default_factory=set)
     remarks: list[str] = field(default_factory=list)
+    pulled: int = 0
+    unfinished: set[str] = field(default_factory=set)  # images of which something was downloaded
 
     def take(self, event: Row) -> None:
         match event.get("event"):
@@ -133,7 +147,10 @@ class _Results:
             note(line)
 
     def _layer(self, event: Row) -> None:
-        name, digest, word = text(event, "name"), text(event, "digest"), _WORDS.get(text(event, "state"))
+        name, digest, state = text(event, "name"), text(event, "digest"), text(event, "state")
+        if state in ("downloading", "complete"):
+            self.unfinished.add(name)
+        word = _WORDS.get(state)
         if word is None or (name, digest) in self.said:
             return
         self.said.add((name, digest))
@@ -141,6 +158,8 @@ class _Results:
 
     def _pulled(self, event: Row) -> None:
         name = text(event, "name")
+        self.pulled += 1
+        self.unfinished.discard(name)
         word = "Image is up to date for" if event.get("status") == "up_to_date" else "Downloaded newer image for"
         self._say(name, f"Digest: {escape(text(event, 'digest'))}")
         self._say(name, f"Status: {word} {escape(familiar(name))}")

@@ -3,6 +3,7 @@
 import re
 import sys
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -11,6 +12,7 @@ import click
 from mirror.cli import completion, local, options, output
 from mirror.cli.batch import Batch
 from mirror.cli.fields import Row, familiar, number, text
+from mirror.cli.interrupted import telling
 from mirror.cli.output import escape, human_size, note
 from mirror.cli.transport import Api
 
@@ -18,7 +20,6 @@ _SPAN = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d|w)")
 _SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgtp]?)(i?)b?", re.IGNORECASE)
 _POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4, "p": 5}
-_INTERRUPTED = "mirror: interrupted. What was removed until now is gone, the rest is as it was"
 
 
 @click.command()
@@ -43,16 +44,11 @@ def rmi(
     }
     batch = Batch(len(references))
     lines = _Lines(dry_run=dry_run)
-    try:
-        with local.with_server(server) as api:
-            for event in api.stream("/remove", body):
-                if not batch.take(event):
-                    lines.take(event)
-    except KeyboardInterrupt:
-        note(_INTERRUPTED)
-        raise
-    if lines.removed:
-        output.result(f"{'Would free' if dry_run else 'Freed'}: {human_size(lines.freed)}")
+    with local.with_server(server) as api:
+        with telling(lambda: lines.until(batch)):
+            _take(api.stream("/remove", body), batch, lines)
+        if lines.removed:
+            output.result(f"{'Would free' if dry_run else 'Freed'}: {human_size(lines.freed)}")
     batch.end()
 
 
@@ -88,30 +84,32 @@ def prune(
         "max_size": None if max_size is None else _bytes(max_size),
         "all": everything,
     }
-    try:
-        with local.with_server(server) as api:
-            if not dry_run and not force and sys.stdin.isatty() and not _confirmed(api, body):
-                return
-            batch, lines = Batch(1), _Lines(dry_run=dry_run)
-            _prune(api, {**body, "dry_run": dry_run}, batch, lines)
-    except KeyboardInterrupt:
-        note(_INTERRUPTED)
-        raise
-    word = "Total reclaimable space" if dry_run else "Total reclaimed space"
-    output.result(f"{word}: {human_size(lines.freed)}")
+    batch, lines = Batch(1), _Lines(dry_run=dry_run)
+    with local.with_server(server) as api:
+        if not dry_run and not force and sys.stdin.isatty() and not _confirmed(api, body):
+            return
+        with telling(lambda: lines.until(batch)):
+            _take(api.stream("/prune", {**body, "dry_run": dry_run}), batch, lines)
+        word = "Total reclaimable space" if dry_run else "Total reclaimed space"
+        output.result(f"{word}: {human_size(lines.freed)}")
     batch.end()
 
 
-def _prune(api: Api, body: dict[str, object], batch: Batch, lines: "_Lines") -> None:
-    for event in api.stream("/prune", body):
+def _take(events: Iterable[Row], batch: Batch, lines: "_Lines") -> None:
+    for event in events:
         if not batch.take(event):
             lines.take(event)
 
 
 def _confirmed(api: Api, body: dict[str, object]) -> bool:
     """Whether a person at the terminal, told what would go, says yes."""
+    with telling(lambda: "Nothing was removed"):
+        return _asked(api, body)
+
+
+def _asked(api: Api, body: dict[str, object]) -> bool:
     foreseen = _Lines(dry_run=True, silent=True)
-    _prune(api, {**body, "dry_run": True}, Batch(1), foreseen)
+    _take(api.stream("/prune", {**body, "dry_run": True}), Batch(1), foreseen)
     if not foreseen.removed and not foreseen.freed:
         return True  # then it says that there was nothing
     note(
@@ -138,6 +136,15 @@ class _Lines:
     @property
     def removed(self) -> bool:
         return self.untagged + self.deleted > 0
+
+    def until(self, batch: Batch) -> str:
+        """What a removal that ends early has done. What it was at may be done, too: nobody was there to be told."""
+        if self.dry_run:
+            return "Nothing was removed"
+        done = f"{self.untagged} untagged and {self.deleted} deleted" if self.removed else "Nothing was removed"
+        failed = f", {len(batch.failed)} failed" if batch.failed else ""
+        rest = "what was under way then may be done, too; the rest is as it was"
+        return "\n".join([f"{done} until then{failed}", rest, *map(escape, batch.lines())])
 
     def take(self, event: Row) -> None:
         match event.get("event"):

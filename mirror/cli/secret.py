@@ -26,11 +26,12 @@ def username(given: str | None, *, stdin_taken: bool) -> str:
 
 
 def password(*, from_stdin: bool, confirm: bool = False) -> str:
-    """From standard input without its line's end, else from the terminal, unseen."""
+    """From standard input without its line's end, else from the terminal, unseen; `confirm`: a new one, which is asked
+    for twice."""
     if from_stdin:
         given = _from_stdin()
     else:
-        check_terminal()
+        check_terminal(new=confirm)
         given = _hidden("Password: ")
         if given and confirm and _hidden("Again: ") != given:
             raise RequestInvalid("the two passwords are not the same")
@@ -39,11 +40,15 @@ def password(*, from_stdin: bool, confirm: bool = False) -> str:
     return given
 
 
-def check_terminal() -> None:
-    if not sys.stdin.isatty():
-        raise click.UsageError(
-            "Cannot perform an interactive login from a non TTY device: give --username and --password-stdin."
-        )
+def check_terminal(*, new: bool = False) -> None:
+    """A usage error where nobody can be asked: docker's sentence for a login; for a `new` password one of ours."""
+    if sys.stdin.isatty():
+        return
+    if new:
+        raise click.UsageError("Cannot ask for a password on a non TTY device: give --password-stdin.")
+    raise click.UsageError(
+        "Cannot perform an interactive login from a non TTY device: give --username and --password-stdin."
+    )
 
 
 def _from_stdin() -> str:

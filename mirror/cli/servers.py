@@ -1,23 +1,31 @@
 """Which mirror a verb talks to, and how it is connected to: a Unix socket or a URL.
 
-`--server`, else `MIRROR_SERVER`, else the system's, else this user's, else the only one that runs here.
-A mirror writes the path of its socket into the second line of `<data>/lock`; the first holds its process id.
+`--server`, else `MIRROR_SERVER`, else that of the folder `MIRROR_DATA` and no other, else the system's, else this
+user's, else the only one that runs here. A mirror writes the path of its socket into the second line of `<data>/lock`;
+the first holds its process id.
 """
 
 import errno
 import http.client
+import os
 import socket
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from mirror.errors import Denied, ServerUnreachable
+from mirror.errors import Denied, MirrorError, ServerUnreachable
 
 SYSTEM_SOCKET = Path("/run/mirror/mirror.sock")
 SYSTEM_DATA = Path("/var/lib/mirror")
 CONNECT_S = 15.0
 _LOCK_BYTES = 4096
+
+
+class ServerInvalid(MirrorError):
+    """What was given as a mirror's name is none."""
+
+    exit_code = 2
 
 
 class NoServer(ServerUnreachable):
@@ -79,7 +87,7 @@ class _UnixConnection(http.client.HTTPConnection):
 def parse_server(text: str) -> Server:
     """`http://HOST:PORT`, `https://…`, or `unix:///PATH`; a path alone may be a socket's or a data folder's.
 
-    Raises `ServerUnreachable`.
+    Raises `ServerInvalid`, and `ServerUnreachable` for a data folder on which none runs.
     """
     if text.startswith(("unix://", "/", ".")):
         return _by_path(Path(text.removeprefix("unix://")))
@@ -90,7 +98,7 @@ def parse_server(text: str) -> Server:
         host = port = None
         parts = urlsplit("")
     if parts.scheme not in ("http", "https") or not host or parts.path not in ("", "/") or parts.username:
-        raise ServerUnreachable(
+        raise ServerInvalid(
             f"{text!r} names no mirror; write http://HOST:PORT, https://HOST:PORT, or the path of its socket or data"
             " folder"
         )
@@ -101,19 +109,74 @@ def parse_server(text: str) -> Server:
 def _by_path(path: Path) -> Server:
     if path.is_dir():
         found = _socket_of(path)
-        if found is None:
+        if not found:
             raise ServerUnreachable(f"no mirror runs on the data folder {path}; start one: mirror serve --data {path}")
-        path = found
+        (path,) = found
     return Server(f"unix://{path}", path=path)
 
 
-def candidates(environ: Mapping[str, str]) -> Iterator[Path]:
+def data_named(environ: Mapping[str, str]) -> Path | None:
+    """The folder that `MIRROR_DATA` names, read as the settings read it."""
+    text = environ.get("MIRROR_DATA")
+    return Path(os.path.expanduser(text)).absolute() if text else None
+
+
+def holder(data: Path) -> str:
+    """Who has a data folder, as far as its lock file says: `process 7`."""
+    first = next(iter(_lock_of(data)), "")
+    return f"process {first}" if first.isdecimal() else "another process"
+
+
+def find(server: str | None, environ: Mapping[str, str]) -> Server:
+    """The mirror to talk to. Raises `ServerUnreachable`, `ServerInvalid`; `NoServer`, with what was tried, where none
+    was named."""
+    named = server or environ.get("MIRROR_SERVER")
+    if named:
+        return parse_server(named)
+    data = data_named(environ)
+    tried: dict[Path, OSError] = {}
+    for path in _of_data(data) if data else _usual(environ):
+        failure = _failure(path)
+        if failure is None:
+            return Server(f"unix://{path}", path=path)
+        tried[path] = failure
+    if data is not None:
+        raise _none(f"on {data}, the folder that MIRROR_DATA names", tried)
+    running = [path for path in dict.fromkeys(_others(environ)) if path not in tried and _failure(path) is None]
+    if len(running) == 1:
+        return Server(f"unix://{running[0]}", path=running[0])
+    if running:
+        raise ServerUnreachable(f"several mirrors run here; name one with --server: {', '.join(map(str, running))}")
+    raise _none("here", tried)
+
+
+def _none(where: str, tried: Mapping[Path, OSError]) -> NoServer:
+    told = ", ".join(f"{path} ({_reason(error)})" for path, error in tried.items())
+    return NoServer(
+        f"no mirror runs {where}{f': tried {told}' if told else ''}."
+        " Start one with `mirror serve`, or name one with --server: its URL, socket or data folder",
+        refused=next((path for path, error in tried.items() if error.errno == errno.EACCES), None),
+    )
+
+
+# --- where they listen ------------------------------------------------------------------------------------
+
+
+def _usual(environ: Mapping[str, str]) -> Iterator[Path]:
     """The sockets of the system's mirror and this user's, in the order in which they are tried; each may be missing."""
     yield SYSTEM_SOCKET
-    for data in _data_directories(environ):
-        path = _socket_of(data)
-        if path is not None:
-            yield path
+    home = Path(environ.get("XDG_DATA_HOME", ""))
+    if not home.is_absolute():
+        home = Path(environ.get("HOME", "") or Path.home()) / ".local" / "share"
+    for data in (home / "mirror", SYSTEM_DATA):
+        yield from _socket_of(data)
+
+
+def _of_data(data: Path) -> Iterator[Path]:
+    """The socket of this folder's mirror, and of no other."""
+    yield from _socket_of(data)
+    if data == SYSTEM_DATA:  # which nobody else may look into, while its socket may be a group's
+        yield SYSTEM_SOCKET
 
 
 def _others(environ: Mapping[str, str]) -> Iterator[Path]:
@@ -126,55 +189,29 @@ def _others(environ: Mapping[str, str]) -> Iterator[Path]:
             continue
 
 
-def _data_directories(environ: Mapping[str, str]) -> Iterator[Path]:
-    if environ.get("MIRROR_DATA"):
-        yield Path(environ["MIRROR_DATA"])
-    home = Path(environ.get("XDG_DATA_HOME", ""))
-    if not home.is_absolute():
-        home = Path(environ.get("HOME", "") or Path.home()) / ".local" / "share"
-    yield from (home / "mirror", SYSTEM_DATA)
-
-
-def _socket_of(data: Path) -> Path | None:
-    """What the lock file of a data directory says, or None where there is none to read."""
+def _lock_of(data: Path) -> list[str]:
+    """The lines of a data directory's lock file; none where it cannot be read."""
     try:
         with (data / "lock").open("rb") as lock:
-            lines = lock.read(_LOCK_BYTES).decode(errors="surrogateescape").splitlines()
+            return lock.read(_LOCK_BYTES).decode(errors="surrogateescape").splitlines()
     except OSError:
-        return None
-    return Path(lines[1]) if len(lines) > 1 and lines[1].startswith("/") else None
+        return []
 
 
-def find(server: str | None, environ: Mapping[str, str]) -> Server:
-    """The mirror to talk to. Raises `ServerUnreachable`; `NoServer`, with what was tried, where none was named."""
-    named = server or environ.get("MIRROR_SERVER")
-    if named:
-        return parse_server(named)
-    tried: dict[Path, OSError] = {}
-    for path in candidates(environ):
-        failure = _failure(path)
-        if failure is None:
-            return Server(f"unix://{path}", path=path)
-        tried[path] = failure
-    running = [path for path in dict.fromkeys(_others(environ)) if path not in tried and _failure(path) is None]
-    if len(running) == 1:
-        return Server(f"unix://{running[0]}", path=running[0])
-    if running:
-        raise ServerUnreachable(f"several mirrors run here; name one with --server: {', '.join(map(str, running))}")
-    raise NoServer(
-        f"no mirror runs here: tried {', '.join(f'{path} ({_reason(error)})' for path, error in tried.items())}."
-        " Start one with `mirror serve`, or name one with --server: its URL, socket or data folder",
-        refused=next((path for path, error in tried.items() if error.errno == errno.EACCES), None),
-    )
+def _socket_of(data: Path) -> list[Path]:
+    """The socket that the lock file of a data folder names; none where it names none."""
+    return [Path(line) for line in _lock_of(data)[1:2] if line.startswith("/")]
 
 
 def refusal(error: NoServer, environ: Mapping[str, str]) -> Denied | None:
-    """What to say where a mirror runs that is not for this user, who has named no data of his own either."""
-    if error.refused is None or environ.get("MIRROR_DATA"):
+    """What to say where a mirror runs that is not for this user."""
+    if error.refused is None:
         return None
+    where = "a mirror runs on the folder that MIRROR_DATA names" if data_named(environ) else "a mirror runs here"
+    other = "another folder" if data_named(environ) else "a folder of your own"
     return Denied(
-        f"a mirror runs here, and you may not use its socket {error.refused}: {_way_in(error.refused)},"
-        " name another mirror with --server, or set MIRROR_DATA to a folder of your own"
+        f"{where}, and you may not use its socket {error.refused}: {_way_in(error.refused)},"
+        f" name another mirror with --server, or set MIRROR_DATA to {other}"
     )
 
 

@@ -7,6 +7,7 @@ import click
 from mirror.cli import completion, local, options, output
 from mirror.cli.batch import Batch
 from mirror.cli.fields import Row, familiar, number, rows, size, text, texts
+from mirror.cli.interrupted import telling
 from mirror.cli.output import escape, human_size, note
 from mirror.cli.progress import progress as shown_by
 from mirror.cli.table import Field, View
@@ -75,23 +76,24 @@ def verify(*, references: tuple[str, ...], repair: bool, progress: str, server: 
     """Read everything that is stored and compare it with its digest.
 
     With REF only what belongs to these images. What is damaged is taken out of use, so that no client gets it; with
-    --repair it is fetched anew. Exits 7 where something is damaged and was not healed.
+    --repair it is fetched anew. Exits 7 where something is damaged and was not healed, whatever else failed.
     """
-    batch, found = Batch(1), _Damage()
-    try:
-        with local.with_server(server) as api, shown_by(progress, "verifying") as shown:
+    batch, found = Batch(len(references) or 1), _Damage()
+    with local.with_server(server) as api:
+        with telling(lambda: f"{found.read()} until then"), shown_by(progress, "verifying") as shown:
             for event in api.stream("/verify", {"repair": repair, "references": list(references)}):
                 shown.take(event)
                 if not batch.take(event):
                     line = found.take(event)
                     if line:
                         shown.result(line)
-    except KeyboardInterrupt:
-        note(f"mirror: interrupted. {found.read()} until then")
-        raise
-    note(found.read())
-    batch.end()
-    found.end(repair=repair)
+        note(found.read())
+    damage, missing = found.error(repair=repair), batch.error()
+    if damage and missing:
+        raise DigestInvalid(f"{damage.message}\n{missing.message}")
+    error = damage or missing
+    if error is not None:
+        raise error
 
 
 @dataclass(slots=True)
@@ -130,11 +132,12 @@ class _Damage:
     def read(self) -> str:
         return f"{self.blobs:,.0f} blobs verified, {human_size(self.bytes)}{self.unknown}"
 
-    def end(self, *, repair: bool) -> None:
-        """Raise where damage is left."""
-        if self.bad:
-            what = "pull their images again once their registry has them" if repair else "run mirror verify --repair"
-            raise DigestInvalid(f"{self.bad} damaged, {self.healed} healed: {what}")
+    def error(self, *, repair: bool) -> MirrorError | None:
+        """What it fails with where damage is left."""
+        if not self.bad:
+            return None
+        what = "pull their images again once their registry has them" if repair else "run mirror verify --repair"
+        return DigestInvalid(f"{self.bad} damaged, {self.healed} healed: {what}")
 
 
 @click.command()

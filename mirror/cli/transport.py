@@ -65,6 +65,10 @@ _EXIT_CODES: Mapping[int, type[MirrorError]] = MappingProxyType(
 )
 
 
+class BrokeOff(ServerUnreachable):
+    """It answered, and left in the middle of its events."""
+
+
 class Api:
     """One mirror, as a context manager. Every method raises `ServerUnreachable` where it does not answer, and the
     error whose exit code fits where it refuses. `login` gives user and password for a mirror that is named by URL,
@@ -142,10 +146,12 @@ class Api:
         if not ended:
             raise self._broken("it ended in the middle")
 
-    def request(self, method: str, path: str, body: object = None, *, accept: str | None = None) -> tuple[int, bytes]:
-        """One request to any path of the server, and its whole answer. `accept` is a type other than JSON."""
+    def request(
+        self, method: str, path: str, body: object = None, *, headers: Mapping[str, str] | None = None
+    ) -> tuple[int, bytes]:
+        """One request to any path of the server, and its whole answer. `headers` win over those that it has anyway."""
         try:
-            response = self._send(method, path, body, accept)
+            response = self._send(method, path, body, headers)
             data = response.read(_ANSWER_BYTES + 1)
             if response.length and len(data) <= _ANSWER_BYTES:  # read(n) does not say so itself
                 raise http.client.IncompleteRead(data, response.length)
@@ -157,14 +163,14 @@ class Api:
         self._used_at = time.monotonic()
         return response.status, data
 
-    def _send(self, method: str, path: str, body: object, accept: str | None = None) -> http.client.HTTPResponse:
+    def _send(
+        self, method: str, path: str, body: object, more: Mapping[str, str] | None = None
+    ) -> http.client.HTTPResponse:
         data = None if body is None else json.dumps(body).encode()
         headers = self._headers if data is None else {**self._headers, "Content-Type": "application/json"}
-        if accept is not None:
-            headers = {**headers, "Accept": accept}
         try:
             self._connect()
-            self._connection.request(method, path, data, headers)
+            self._connection.request(method, path, data, {**headers, **(more or {})})
             return self._connection.getresponse()
         except (OSError, http.client.HTTPException) as error:
             self._connection.close()
@@ -205,8 +211,8 @@ class Api:
     def _unreachable(self, error: Exception) -> ServerUnreachable:
         return ServerUnreachable(f"no mirror answers at {self.server.name}: {_reason(error)}")
 
-    def _broken(self, reason: str) -> ServerUnreachable:
-        return ServerUnreachable(f"the mirror at {self.server.name} broke off: {reason}. What was done so far is kept")
+    def _broken(self, reason: str) -> "BrokeOff":
+        return BrokeOff(f"the mirror at {self.server.name} broke off: {reason}")
 
 
 def error_of(event: Mapping[str, Any]) -> MirrorError:
@@ -216,14 +222,20 @@ def error_of(event: Mapping[str, Any]) -> MirrorError:
     return kind(str(event.get("message") or "failed, and the mirror did not say why"))
 
 
-def get_json(path: str, *, server: str | None, environ: Mapping[str, str] | None = None) -> Any:
-    """The JSON that a mirror which runs already answers a GET of `path` with."""
+def running(server: str | None, environ: Mapping[str, str] | None = None) -> Api:
+    """A mirror that runs already. Raises as `servers.find`, and `Denied` where this user may not use the one that
+    runs."""
     environ = os.environ if environ is None else environ
     try:
         target = servers.find(server, environ)
     except servers.NoServer as error:
         raise servers.refusal(error, environ) or error from None
-    with Api(target, login_for(target, environ)) as api:
+    return Api(target, login_for(target, environ))
+
+
+def get_json(path: str, *, server: str | None, environ: Mapping[str, str] | None = None) -> Any:
+    """The JSON that a mirror which runs already answers a GET of `path` with."""
+    with running(server, environ) as api:
         status, body = api.request("GET", path)
         return api._document(status, body)  # noqa: SLF001 - of this module
 

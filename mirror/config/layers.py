@@ -7,12 +7,12 @@ import json
 import os
 import re
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mirror.config.model import AccessSettings, KeyPath, RegistrySettings, Settings
+from mirror.config.model import ENVIRONMENT, AccessSettings, KeyPath, RegistrySettings, Settings
 from mirror.config.toml import toml_key, toml_value
 from mirror.config.values import check_host
 from mirror.errors import ConfigInvalid
@@ -24,7 +24,7 @@ PATH_KEYS = frozenset({
 _LISTS = frozenset({"listen", "listen_login", "own"})  # in a variable: separated by commas
 STANDARD_ERROR = "-"  # the one path that is none
 #: Read by others: the file's name here, the command line's server.
-_OTHER_VARIABLES = frozenset({"CONFIG", "SERVER"})
+_OTHER_VARIABLES = ("CONFIG", "SERVER")
 #: What Kubernetes sets in every container beside a Service named `mirror`.
 _SERVICE_LINKS = re.compile(r"(SERVICE_(HOST|PORT(_\w+)?)|PORT(_\d+_\w+)?)")
 _YES, _NO = frozenset({"1", "true", "yes", "on"}), frozenset({"0", "false", "no", "off"})
@@ -45,11 +45,13 @@ class Problem:
 
 @dataclass(slots=True)
 class Layer:
-    """What one source says. `leaves` maps a key to its value and origin; `registries` those it mentions at all."""
+    """What one source says. `leaves` maps a key to its value and origin; `registries` those it mentions at all;
+    `remarks` are on what may be a mistake, or somebody else's."""
 
     leaves: dict[KeyPath, tuple[Any, str]] = field(default_factory=dict)
     registries: dict[str, str] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
+    remarks: list[Problem] = field(default_factory=list)
 
     def add(self, values: Mapping[str, Any], origin: str, base: Path) -> None:
         """Take in `values`, nested as in the file. Relative paths are meant below `base`."""
@@ -186,14 +188,15 @@ def from_environment(environ: Mapping[str, str]) -> Layer:
         text = environ.get(name, "")
         if not text:
             continue
-        origin = f"environment {name}"
+        origin = ENVIRONMENT + name
         try:
             value = _from_text(key, text)
         except ValueError as error:
             layer.problems.append(Problem(origin, "", str(error)))
             continue
         layer.add({key: value}, origin, Path.cwd())
-    layer.problems += _misspelt(environ)
+    for name in sorted(environ):
+        _look_at_unknown(name, layer)
     return layer
 
 
@@ -226,17 +229,21 @@ def _switch(text: str) -> bool:
     raise ValueError(f"found {text!r}, allowed: true or false")
 
 
-def _misspelt(environ: Mapping[str, str]) -> Iterator[Problem]:
-    """Variables one slip away from a setting's. Others are not ours: Kubernetes, for one, sets `MIRROR_PORT`."""
-    for name in sorted(environ):
-        key = name.removeprefix(PREFIX)
-        if key == name or key in _OTHER_VARIABLES or _SERVICE_LINKS.fullmatch(key):
-            continue
-        if key.lower() not in Settings.model_fields:
-            nearest = difflib.get_close_matches(key.lower(), Settings.model_fields, n=1, cutoff=0.8)
-            if nearest:
-                text = f"no such setting; did you mean {PREFIX}{nearest[0].upper()}?"
-                yield Problem(f"environment {name}", "", text)
+def _look_at_unknown(name: str, layer: Layer) -> None:
+    """A variable one slip away from a known one is a mistake. Others may be somebody else's, and are a remark, but for
+    those that are known to be: Kubernetes sets `MIRROR_PORT`."""
+    key = name.removeprefix(PREFIX)
+    known = [*map(str.upper, Settings.model_fields), *_OTHER_VARIABLES]
+    if key == name or key in known or _SERVICE_LINKS.fullmatch(key):
+        return
+    close = difflib.get_close_matches(key.upper(), known, n=1, cutoff=0.8)
+    if close:
+        text = f"no such setting; did you mean {PREFIX}{close[0]}?"
+        layer.problems.append(Problem(ENVIRONMENT + name, "", text))
+        return
+    (nearest,) = difflib.get_close_matches(key.upper(), known, n=1, cutoff=0.0)
+    text = f"no such setting, and left alone; the nearest is {PREFIX}{nearest}"
+    layer.remarks.append(Problem(ENVIRONMENT + name, "", text))
 
 
 def from_flags(flags: Mapping[str, object]) -> Layer:

@@ -47,7 +47,8 @@ def load(config_file: Path | None, environ: Mapping[str, str], flags: Mapping[st
         problems += _wrong_values(error.errors(include_url=False), leaves)
     else:
         origins = {key: origin for key, (_, origin) in leaves.items() if origin != DEFAULT}
-        settings = settings.with_origins(origins, file)
+        remarks = [str(remark) for layer in layers for remark in layer.remarks]
+        settings = settings.with_origins(origins, file, remarks)
         problems += cross_checks(settings)
         if not problems:
             return settings

@@ -4,7 +4,7 @@ A model checks each value by itself and the values of one section together; what
 sections is `config.load`'s. Server only: pydantic takes 140 ms to import, and no client verb may need it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -36,6 +36,8 @@ from mirror.config.values import (
 __all__ = ["AccessSettings", "RegistrySettings", "Settings", "parse_duration"]
 
 KeyPath = tuple[str, ...]
+ENVIRONMENT = "environment "
+"""How the origin of what a variable decides begins; its name follows."""
 
 
 class _Section(BaseModel):
@@ -56,6 +58,10 @@ class RegistrySettings(_Section):
         Literal["deny", "share"] | tuple[str, ...],
         Allowed('"deny", "share", or a list of globs such as ["team/*"]'),
     ] = "deny"  # or globs of repository paths to share
+    push: Annotated[
+        Literal["deny", "local", "through", "queue"],
+        Allowed('"deny", "local" (kept here), "through" (to the registry at once), or "queue" (sent when it can be)'),
+    ] = "deny"
     proxy: Proxy | None = Field(default=None, repr=False)  # else HTTPS_PROXY, HTTP_PROXY, NO_PROXY
     ca_file: File | None = None
     insecure: Switch = False  # let credentials go over plain http to another machine
@@ -114,6 +120,7 @@ class Settings(_Section):
 
     _origins: Mapping[KeyPath, str] = PrivateAttr(default_factory=dict)
     _file: Path | None = PrivateAttr(default=None)
+    _remarks: tuple[str, ...] = PrivateAttr(default=())
 
     @field_validator("registries", mode="before")
     @classmethod
@@ -139,9 +146,23 @@ class Settings(_Section):
         """Where each key that is no default was set, in words: `("registries", "docker.io", "url")` → `file …`."""
         return self._origins
 
-    def with_origins(self, origins: Mapping[KeyPath, str], file: Path | None) -> Self:
-        """The same settings, knowing where they come from."""
+    @property
+    def variables(self) -> tuple[str, ...]:
+        """The variables of the environment that decided something, by name."""
+        found = (
+            origin.removeprefix(ENVIRONMENT) for origin in self._origins.values() if origin.startswith(ENVIRONMENT)
+        )
+        return tuple(sorted(set(found)))
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What was met beside and is no mistake for sure: a sentence each."""
+        return self._remarks
+
+    def with_origins(self, origins: Mapping[KeyPath, str], file: Path | None, remarks: Iterable[str] = ()) -> Self:
+        """The same settings, knowing where they come from, and what was to be remarked."""
         told = self.model_copy()
         told._origins = dict(origins)  # noqa: SLF001 - our own, on a copy
         told._file = file  # noqa: SLF001 - the same
+        told._remarks = tuple(remarks)  # noqa: SLF001 - the same
         return told

@@ -4,6 +4,7 @@ import http.client
 import os
 import socket
 import threading
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Self
@@ -12,7 +13,7 @@ import pytest
 
 from mirror.application import ephemeral
 from mirror.config.model import Settings
-from mirror.errors import DataBusy
+from mirror.errors import DataBusy, ManifestUnknown
 from tests.support.mirror import settings_for
 from tests.support.processes import wait_until
 
@@ -23,6 +24,22 @@ pytestmark = pytest.mark.may_block  # the mirror has a loop of its own, in its t
 
 def settings(tmp_path: Path) -> Settings:
     return settings_for(tmp_path / "d", {"docker.io": NOBODY})
+
+
+class Ended(threading.Thread):
+    """A command in a thread; `error` is what it ended with."""
+
+    def __init__(self, command: Callable[[], None]) -> None:
+        super().__init__()
+        self._command = command
+        self.error: BaseException | None = None
+        self.start()
+
+    def run(self) -> None:
+        try:
+            self._command()
+        except BaseException as error:  # noqa: BLE001 - looked at by the test
+            self.error = error
 
 
 class Command(http.client.HTTPConnection):
@@ -97,14 +114,57 @@ def test_it_waits_for_commands_that_joined(tmp_path: Path) -> None:
     wait_until(lambda: not owner.is_alive(), 20, "its end")
 
 
-def test_ctrl_c_does_not_wait_for_others(tmp_path: Path) -> None:
+@pytest.mark.parametrize("ending", [KeyboardInterrupt, ManifestUnknown("no such image")])
+def test_however_its_own_command_ends_the_others_are_served_until_they_are_done(
+    tmp_path: Path, ending: type[BaseException] | BaseException
+) -> None:
+    """Breaks if Ctrl-C in the command that is the mirror, or its failure, cuts off those that joined it."""
+    remarks: list[int] = []
+
+    def remark() -> None:
+        remarks.append(other.ask("/api/v1/status"))
+        other.close()
+
+    with ExitStack() as stack:
+
+        def own_command() -> None:
+            with ephemeral(settings(tmp_path), remark=remark) as path:
+                opened.append(stack.enter_context(Command(path)))
+                with Command(path) as own:
+                    own.request("GET", "/api/v1/status")
+                    raise ending
+
+        opened: list[Command] = []
+        owner = Ended(own_command)
+        wait_until(lambda: bool(opened), 20, "its start")
+        (other,) = opened
+        owner.join()
+    assert remarks == [200]
+    assert isinstance(owner.error, KeyboardInterrupt | ManifestUnknown)
+    assert not mirror_threads()
+
+
+def test_a_second_ctrl_c_waits_for_nobody(tmp_path: Path) -> None:
     with ExitStack() as other:
 
+        def again() -> None:
+            raise KeyboardInterrupt
+
         def interrupted() -> None:
-            with ephemeral(settings(tmp_path)) as path:
+            with ephemeral(settings(tmp_path), remark=again) as path:
                 other.enter_context(Command(path))
                 raise KeyboardInterrupt
 
         with pytest.raises(KeyboardInterrupt):
             interrupted()
         assert not mirror_threads()
+
+
+def test_without_others_an_end_is_no_wait_and_no_remark(tmp_path: Path) -> None:
+    def interrupted() -> None:
+        with ephemeral(settings(tmp_path), remark=lambda: pytest.fail("nobody else is there")) as path, Command(path):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert not mirror_threads()

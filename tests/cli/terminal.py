@@ -46,6 +46,10 @@ class Session:
         os.close(slave)
         self.raw = ""
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
     def write(self, text: str) -> None:
         """What a person types; `\\x03` is Ctrl-C."""
         os.write(self._master, text.encode())

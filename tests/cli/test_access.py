@@ -20,7 +20,7 @@ def test_a_user_is_added_with_a_password_from_standard_input(api: Scripted, run:
 
 def test_a_user_is_added_at_a_terminal(api: Scripted, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     api["POST /users"] = {}
-    monkeypatch.setattr(secret, "check_terminal", lambda: None)
+    monkeypatch.setattr(secret, "check_terminal", lambda **_: None)
     answers = ["s3cret", "s3cret", "s3cret", "other"]
     monkeypatch.setattr(secret, "_hidden", lambda _: answers.pop(0))
     assert run("user", "add", "ci").exit_code == 0
@@ -34,13 +34,14 @@ def test_a_user_is_added_at_a_terminal(api: Scripted, run: Run, monkeypatch: pyt
     [
         (["ci", "--password-stdin"], "", "a password is required"),
         (["a:b", "--password-stdin"], "x", "a user name cannot hold a colon"),
-        (["ci"], "x", "Cannot perform an interactive login from a non TTY device"),
+        (["ci"], "x", "Cannot ask for a password on a non TTY device: give --password-stdin."),
     ],
 )
 def test_users_that_cannot_be(api: Scripted, run: Run, words: list[str], stdin: str, says: str) -> None:
     done = run("user", "add", *words, stdin=stdin)
     assert (done.exit_code, done.stdout, api.requests) == (2, "", [])
     assert says in done.stderr
+    assert "--username" not in done.stderr  # `user add` has no such option
 
 
 @pytest.mark.parametrize("verb", ["remove", "rm"])

@@ -1,6 +1,7 @@
 """The group: help, exit codes, and what importing it costs."""
 
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,8 @@ from click.testing import CliRunner
 
 from mirror import __version__, errors
 from mirror.cli import VERBS, main
-from tests.cli.scripted import Scripted
+from tests.cli.samples import detail, digest
+from tests.cli.scripted import Raw, Scripted
 from tests.cli.test_help import LEAST
 from tests.cli.test_pull import ONE
 
@@ -174,6 +176,35 @@ def test_a_reader_that_leaves_is_no_traceback(api: Scripted) -> None:
         check=True,
     )
     assert (done.stdout, done.stderr) == (b"x" * 10, b"")
+
+
+@pytest.mark.parametrize(
+    "words", [["tags", "x", "-q"], ["images"], ["inspect", "--raw", "x"], ["--help"], ["tags", "--help"], ["--version"]]
+)
+@pytest.mark.parametrize(
+    ("to", "why", "buffered"),
+    [
+        ("> /dev/full", "No space left on device", ""),
+        ("> /dev/full", "No space left on device", "1"),
+        (">&-", "it is closed", ""),
+    ],
+)
+def test_a_standard_output_that_takes_nothing_is_one_line(
+    api: Scripted, words: list[str], to: str, why: str, buffered: str
+) -> None:
+    api["GET /tags"] = {"tags": [{"name": "x"}]}
+    api["GET /images"] = {"images": []}
+    api["GET /image"] = detail()
+    api[f"GET /v2/library/alpine/manifests/{digest('d')}"] = Raw(200, b"{}")
+    script = f"{shlex.join([sys.executable, '-m', 'mirror', *words])} {to}"
+    environ = {**os.environ, "PYTHONUNBUFFERED": buffered}
+    done = subprocess.run(
+        script, shell=True, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=60, check=False
+    )
+    if "--" in words[-1] and to == ">&-":
+        assert (done.returncode, done.stderr) == (0, "")  # click's own words, which nobody wanted to read
+        return
+    assert (done.returncode, done.stderr) == (1, f"mirror: standard output cannot be written: {why}\n")
 
 
 # --- the end ----------------------------------------------------------------------------------------------

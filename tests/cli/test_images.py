@@ -26,6 +26,15 @@ def test_dockers_columns_and_two_more(api: Scripted, run: Run) -> None:
     )
 
 
+def test_an_image_of_which_a_layer_is_missing_does_not_look_whole(api: Scripted, run: Run) -> None:
+    """As after a pull that failed."""
+    api["GET /images"] = answer(image(complete=False), OWN)
+    assert run("images").stdout.splitlines()[1].split()[5:8] == ["ago", "3.62MB", "(part)"]
+    assert run("images", "--tree").stdout.splitlines()[1].split()[2:4] == ["3.62MB", "(part)"]
+    assert run("images", "--format", "{{.Size}} {{.Complete}}").stdout == "3.62MB false\n1B true\n"
+    assert "(part)" not in "".join(run("images", "-a").stdout.splitlines()[2:])
+
+
 def test_nothing_held_is_a_header_as_in_docker(api: Scripted, run: Run) -> None:
     api["GET /images"] = answer()
     assert run("images").stdout == "REPOSITORY   TAG       IMAGE ID   CREATED   SIZE      UNIQUE    LAST PULLED\n"

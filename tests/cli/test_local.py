@@ -1,6 +1,6 @@
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -25,13 +25,15 @@ class Application:
         self.flags: dict[str, object] = {}
         self.answer: int | Exception = 0
         self.busy = 0  # how often somebody else has the data
+        self.joined = False  # whether others ask the one that this command is
         self.runs: list[str] = []
         self.script = Scripted()
         self.socket = Path()
 
     def load_settings(self, config: Path | None, flags: dict[str, object]) -> Any:
         self.flags = flags
-        return load(config, {"HOME": "/home/me"}, flags)
+        named = {name: text for name, text in os.environ.items() if name.startswith("MIRROR_") and "TEST" not in name}
+        return load(config, {"HOME": "/home/me", **named}, flags)
 
     def describe_settings(self, settings: Any) -> str:
         return describe(settings)
@@ -43,8 +45,10 @@ class Application:
         return self.answer
 
     @contextmanager
-    def ephemeral(self, settings: Any) -> Iterator[Path]:
-        assert settings.data
+    def ephemeral(self, settings: Any, *, remark: Callable[[], None]) -> Iterator[Path]:
+        self.settings = settings
+        if self.joined:
+            remark()
         if self.busy:
             self.busy -= 1
             raise DataBusy("the data directory is in use by process 7")
@@ -111,6 +115,21 @@ def test_valid_settings_are_counted(application: Application, tmp_path: Path) ->
     assert local.check_config(None).startswith("valid: no file, so the defaults (")
     (tmp_path / "f.toml").touch()
     assert local.check_config(tmp_path / "f.toml").startswith(f"valid: {tmp_path}/f.toml (")
+
+
+def test_a_check_tells_what_the_environment_says(
+    application: Application, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, value in {"DATA": "/d", "REGISTRIES": '{"x.io": {"url": "https://x.io"}}', "UPSTREAM": "x"}.items():
+        monkeypatch.setenv(f"MIRROR_{name}", value)
+    assert application.settings is None
+    first, second = local.check_config(None).splitlines()
+    assert first.startswith("valid: no file, so the defaults (")
+    assert second == "from the environment: MIRROR_DATA, MIRROR_REGISTRIES"
+    assert capsys.readouterr().err == (
+        "WARNING: environment MIRROR_UPSTREAM: no such setting, and left alone; the nearest is"
+        " MIRROR_ON_UPSTREAM_GONE\n"
+    )
 
 
 def test_settings_are_shown(application: Application) -> None:
@@ -188,17 +207,55 @@ def test_one_that_ends_just_now_is_waited_for(
 
 
 def test_patience_ends_and_a_remark_tells_of_it(
-    application: Application, run: Run, monkeypatch: pytest.MonkeyPatch
+    application: Application, run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    """With advice for who waits for another command: "stop that one" would be none."""
     application.busy = 10_000
     now = iter(range(10_000))
     monkeypatch.setattr(time, "monotonic", lambda: float(next(now)))
     monkeypatch.setattr(time, "sleep", lambda _: None)
+    monkeypatch.setenv("MIRROR_DATA", str(tmp_path))
+    (tmp_path / "lock").write_text("7\n")
     done = run("offline")
     assert (done.exit_code, done.stdout) == (8, "")
-    assert done.stderr == (
-        "waiting: the data directory is in use by process 7\nmirror: the data directory is in use by process 7\n"
+    said = (
+        f"process 7 has the data folder {tmp_path} and does not answer (yet); it starts, ends, or hangs."
+        " Try again later, or set MIRROR_DATA to another folder\n"
     )
+    assert done.stderr == f"waiting: {said}mirror: {said}"
+
+
+def test_who_waits_for_commands_that_joined_is_told_so(application: Application, run: Run) -> None:
+    application.joined = True
+    done = run("offline")
+    assert (done.exit_code, done.stdout) == (0, "off\n")
+    assert done.stderr == "waiting for other commands, which use the mirror of this one; Ctrl-C breaks them off\n"
+
+
+def test_with_mirror_data_the_command_is_the_mirror_of_that_folder(
+    application: Application, run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Breaks if it works on the images of another mirror that runs here."""
+    (tmp_path / "run").mkdir()
+    other = Scripted()
+    other["GET /offline"] = {"offline": True}
+    with on_socket(tmp_path / "run" / "mirror.sock", other):
+        assert run("offline").stdout == "on\n"
+        monkeypatch.setenv("MIRROR_DATA", str(tmp_path / "mine"))
+        assert run("offline").stdout == "off\n"
+    assert application.runs == ["begun", "ended"]
+    assert application.settings.data == tmp_path / "mine"
+    assert other.connections == 2  # it was looked for, and asked once
+
+
+def test_what_would_end_with_the_command_is_not_switched(application: Application, run: Run) -> None:
+    for state, value in (("on", "true"), ("off", "false")):
+        done = run("offline", state)
+        assert (done.exit_code, done.stdout, application.runs) == (1, "", [])
+        assert done.stderr.startswith("mirror: nothing was switched: no mirror runs here: tried ")
+        assert done.stderr.endswith(
+            f"\nmirror: For commands without one the setting counts: offline = {value}, or MIRROR_OFFLINE={value}\n"
+        )
 
 
 def test_one_that_goes_away_between_being_found_and_asked(

@@ -47,7 +47,7 @@ def test_the_mirror_logs_in_to_a_registry(api: Scripted, run: Run, words: list[s
 
 def test_a_person_at_a_terminal_is_asked(api: Scripted, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     api["POST /login"] = {}
-    monkeypatch.setattr(secret, "check_terminal", lambda: None)
+    monkeypatch.setattr(secret, "check_terminal", lambda **_: None)
     monkeypatch.setattr(secret, "_hidden", lambda _: "s3cret")
     done = run("login", "ghcr.io", stdin="me\n")
     assert (done.stdout, done.stderr) == ("Login Succeeded\n", "Username: ")
@@ -109,7 +109,7 @@ def test_this_user_logs_in_to_a_mirror(far: tuple[Scripted, str], run: Run, tmp_
     path = tmp_path / "docker" / "config.json"
     assert done.stderr == f"WARNING! Your credentials are stored unencrypted in '{path}'.\n"
     assert stored(tmp_path) == {authority: {"auth": base64.b64encode(b"me:s3cret").decode()}}
-    assert script.asked == ["GET /v2/"]
+    assert script.asked == ["GET /v2/", "GET /v2/"]
 
 
 def test_the_login_is_used_from_then_on(far: tuple[Scripted, str], run: Run) -> None:
@@ -126,6 +126,35 @@ def test_a_wrong_password_is_not_stored(far: tuple[Scripted, str], run: Run, tmp
     assert (done.exit_code, done.stdout) == (5, "")
     assert done.stderr == f"mirror: http://{authority} refused this user name and password; nothing was stored\n"
     assert not (tmp_path / "docker").exists()
+
+
+def test_a_mirror_without_users_is_no_success(far: tuple[Scripted, str], run: Run, tmp_path: Path) -> None:
+    """Whatever the password, nobody there looks at it."""
+    script, authority = far
+    script["GET /v2/"] = Raw(200, b"{}")
+    done = run("login", "--server", authority, *WORDS, stdin="whatever")
+    assert (done.exit_code, done.stdout) == (0, "")
+    assert done.stderr == (
+        f"http://{authority} has no users and ignores credentials, so it needs no login; nothing was stored\n"
+    )
+    assert not (tmp_path / "docker").exists()
+
+
+@pytest.mark.parametrize("status", [401, 403, 429, 503])
+def test_whoever_answers_otherwise_without_a_password_has_looked_at_it(
+    far: tuple[Scripted, str], run: Run, status: int
+) -> None:
+    """And a password that is wrong on purpose would count as somebody's guess: it is another scheme that is asked."""
+    script, authority = far
+    schemes: list[str] = []
+
+    def ping(request: Request) -> Raw:
+        schemes.append(request.headers["Authorization"].partition(" ")[0])
+        return Raw(200 if schemes == ["Basic"] else status, b"{}")
+
+    script["GET /v2/"] = ping
+    assert run("login", "--server", authority, *WORDS, stdin="s3cret").stdout == "Login Succeeded\n"
+    assert schemes == ["Basic", "Bearer"]
 
 
 def test_what_is_no_mirror_is_not_given_a_login(far: tuple[Scripted, str], run: Run, tmp_path: Path) -> None:

@@ -1,4 +1,8 @@
+import errno
+import io
 import json
+import os
+import sys
 import unicodedata
 
 import pytest
@@ -48,6 +52,30 @@ def test_results_go_to_standard_output_and_notes_to_standard_error(capsys: pytes
     assert document.replace("\n", "").isprintable()
     assert document.isascii()
     assert json.loads(document) == {"name": "\x1b\x7f\x9b\u202e"}
+
+
+class Full(io.StringIO):
+    """A stream whose device takes nothing."""
+
+    def write(self, text: str) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_a_standard_output_that_cannot_be_written_is_an_error_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdout", Full())
+    with pytest.raises(output.NotWritten, match=r"^standard output cannot be written: No space left on device$"):
+        output.result("x")
+    monkeypatch.setattr(sys, "stdout", None)
+    with pytest.raises(output.NotWritten, match="it is closed"):
+        output.result("x")
+    output.flush()
+    assert output.NotWritten.exit_code == 1
+
+
+def test_bytes_are_written_as_they_are(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    output.result(b"\xff\n\n", end=False)
+    output.flush()
+    assert capfdbinary.readouterr() == (b"\xff\n\n", b"")
 
 
 def test_a_table_is_aligned_as_docker_does() -> None:

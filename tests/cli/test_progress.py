@@ -76,6 +76,10 @@ def test_whatever_comes_it_adds_up_to_something(events: list[dict[str, Any]]) ->
     assert made.summary(100.0)
 
 
+def test_a_count_below_nothing_is_nothing() -> None:
+    assert tracker({"event": "progress", "done": -1, "total": 1}).share == 0
+
+
 @pytest.mark.parametrize(
     ("mode", "terminal", "environ", "kind"),
     [

@@ -1,5 +1,6 @@
 import io
 import json
+import os
 from typing import Any
 
 import pytest
@@ -49,6 +50,7 @@ Digest: {digest("d")}
 Status: Downloaded newer image for alpine:3.20
 {ALPINE}
 """
+KEPT = "what was downloaded beside is kept; the next pull goes on from there"
 BODY = {
     "references": ["alpine:3.20"],
     "platforms": [],
@@ -195,19 +197,50 @@ def test_a_mirror_that_breaks_off(api: Scripted, run: Run) -> None:
     assert done.stdout == "aaaaaaaaaaaa: Already exists\n"
 
 
-def test_an_interruption_says_that_nothing_is_lost(api: Scripted, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    api["POST /pull"] = ONE
+@pytest.mark.parametrize(
+    ("words", "events", "said"),
+    [
+        (["alpine:3.20"], [], ["No image pulled until then"]),
+        (["alpine:3.20"], ONE[:4], ["No image pulled until then", KEPT]),
+        (["alpine:3.20"], ONE[:-1], ["1 image pulled until then"]),
+        (["alpine:3.20", "b", "c"], [*ONE[:-1], layer("b", "c", "complete")], ["1 image of 3 pulled until then", KEPT]),
+        (["-a", "alpine"], [*ONE[:-1], pulled("b")], ["2 images pulled until then"]),
+        (
+            ["alpine:3.20", "b:1"],
+            [failed("docker.io/library/b:1", "not \x1bthere", 4)],
+            ["No image of 2 pulled until then, 1 failed", "  b:1: not \\x1bthere"],
+        ),
+        (["--dry-run", "alpine:3.20"], [ONE[0]], ["Nothing was pulled"]),
+    ],
+)
+@pytest.mark.parametrize("ending", [KeyboardInterrupt, BREAK])
+def test_a_pull_that_ends_early_says_what_was_done(
+    api: Scripted,
+    run: Run,
+    monkeypatch: pytest.MonkeyPatch,
+    words: list[str],
+    events: Any,
+    said: list[str],
+    ending: Any,
+) -> None:
+    """And nothing that is not so: what was not begun is not kept, and a dry run downloads nothing."""
 
     def interrupted(*_: object) -> Any:
-        yield ONE[0]
+        yield from events
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(transport.Api, "stream", interrupted)
-    done = run("pull", "alpine:3.20")
-    assert (done.exit_code, done.stdout) == (130, "")
-    assert done.stderr.splitlines()[-1] == (
-        "mirror: interrupted. What was downloaded is kept; the next pull goes on from there"
-    )
+    if ending is BREAK:
+        api["POST /pull"] = [*events, BREAK]
+        reason = f"the mirror at {os.environ['MIRROR_SERVER']} broke off: "
+    else:
+        monkeypatch.setattr(transport.Api, "stream", interrupted)
+        reason = "interrupted"
+    done = run("pull", "--progress", "none", *words)
+    assert done.exit_code == (1 if ending is BREAK else 130)
+    lines = [line for line in done.stderr.splitlines() if not line.startswith("Using default tag")]
+    assert lines[0].startswith(f"mirror: {reason}")
+    assert lines[0].endswith(f". {said[0]}")
+    assert lines[1:] == [f"mirror: {line}" for line in said[1:]]
 
 
 def test_a_dry_run_tells_bytes(api: Scripted, run: Run) -> None:

@@ -8,7 +8,7 @@ import pytest
 from mirror.cli import remove, transport
 from tests.cli.conftest import Run
 from tests.cli.samples import digest
-from tests.cli.scripted import Request, Scripted, failed, refusal
+from tests.cli.scripted import BREAK, Request, Scripted, failed, refusal
 
 EVENTS = [
     {"event": "untagged", "name": "docker.io/library/alpine:3.20"},
@@ -72,17 +72,54 @@ def test_names_are_needed(api: Scripted, run: Run) -> None:
     assert api.requests == []
 
 
+UNDER_WAY = "mirror: what was under way then may be done, too; the rest is as it was\n"
+
+
 @pytest.mark.parametrize("verb", [["rmi", "x"], ["prune"]])
-def test_an_interruption(api: Scripted, run: Run, verb: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("events", "said"),
+    [
+        ([], f"Nothing was removed until then\n{UNDER_WAY}"),
+        (EVENTS[:2], f"1 untagged and 1 deleted until then\n{UNDER_WAY}"),
+        (
+            [*EVENTS[:1], failed("y", "y is \x1bpinned", 1)],
+            f"1 untagged and 0 deleted until then, 1 failed\n{UNDER_WAY}mirror:   y is \\x1bpinned\n",
+        ),
+    ],
+)
+def test_a_removal_that_is_interrupted_says_what_was_done(
+    api: Scripted, run: Run, verb: list[str], events: Any, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def interrupted(*_: object) -> Any:
-        yield EVENTS[0]
+        yield from events
         raise KeyboardInterrupt
 
     monkeypatch.setattr(transport.Api, "stream", interrupted)
     done = run(*verb)
-    assert (done.exit_code, done.stdout) == (130, "Untagged: alpine:3.20\n")
-    assert done.stderr == "mirror: interrupted. What was removed until now is gone, the rest is as it was\n"
+    assert (done.exit_code, done.stderr) == (130, f"mirror: interrupted. {said}")
+    assert ("Untagged: alpine:3.20\n" in done.stdout) == bool(events)
+    dry = run(*verb, "--dry-run")
+    assert (dry.exit_code, dry.stderr) == (130, "mirror: interrupted. Nothing was removed\n")
     assert api.requests == []
+
+
+def test_a_removal_that_breaks_off_says_what_was_done(api: Scripted, run: Run) -> None:
+    api["POST /remove"] = [*EVENTS[:2], BREAK]
+    done = run("rmi", "x")
+    assert done.exit_code == 1
+    assert ". 1 untagged and 1 deleted until then\nmirror: what was under way" in done.stderr
+
+
+def test_nothing_was_removed_while_prune_still_asked(api: Scripted, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(_: object) -> str:
+        raise KeyboardInterrupt
+
+    api["POST /prune"] = EVENTS
+    monkeypatch.setattr("click.testing._NamedTextIOWrapper.isatty", lambda _: True, raising=False)
+    monkeypatch.setattr("click.testing._NamedTextIOWrapper.readline", interrupted, raising=False)
+    done = run("prune", stdin="y\n")
+    assert (done.exit_code, done.stdout) == (130, "")
+    assert done.stderr.endswith("[y/N] mirror: interrupted. Nothing was removed\n")
 
 
 # --- prune ------------------------------------------------------------------------------------------------

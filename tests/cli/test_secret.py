@@ -83,3 +83,5 @@ def test_without_a_terminal_nobody_is_asked(monkeypatch: pytest.MonkeyPatch) -> 
         secret.username(None, stdin_taken=False)
     with pytest.raises(click.UsageError, match="Cannot perform an interactive login from a non TTY device"):
         secret.password(from_stdin=False)
+    with pytest.raises(click.UsageError, match=r"non TTY device: give --password-stdin\.$"):
+        secret.password(from_stdin=False, confirm=True)

@@ -7,6 +7,7 @@ import pytest
 
 from mirror import errors
 from mirror.cli import servers, transport
+from mirror.config.layers import from_environment
 from tests.cli.scripted import Scripted, on_port, on_socket
 
 GROUP = next(group for group in grp.getgrall() if group.gr_gid != 0)
@@ -62,8 +63,9 @@ def test_servers_are_named_by_url(text: str, parsed: tuple[str, int, bool]) -> N
 
 @pytest.mark.parametrize("text", ["ftp://x", "http://", "http://x:y", "http://x/path", "http://u:p@x", "http://[", ""])
 def test_what_names_no_server_says_what_to_write(text: str) -> None:
-    with pytest.raises(errors.ServerUnreachable, match="names no mirror; write http://HOST:PORT"):
+    with pytest.raises(servers.ServerInvalid, match="names no mirror; write http://HOST:PORT") as caught:
         servers.parse_server(text)
+    assert caught.value.exit_code == errors.RequestInvalid.exit_code == 2
 
 
 def test_the_flag_wins_then_the_variable(nobody: dict[str, str]) -> None:
@@ -97,7 +99,6 @@ def place(tmp_path: Path, where: str) -> Path:
 
 PLACES = [
     "of the system",
-    "of MIRROR_DATA",
     "of this user",
     "of the system's data",
     "of another data folder",
@@ -107,11 +108,44 @@ PLACES = [
 
 @pytest.mark.parametrize("where", PLACES)
 def test_the_socket_is_found(tmp_path: Path, nobody: dict[str, str], where: str) -> None:
-    environment = {**nobody, "XDG_RUNTIME_DIR": str(tmp_path / "session"), "MIRROR_DATA": str(tmp_path / "data")}
+    environment = {**nobody, "XDG_RUNTIME_DIR": str(tmp_path / "session")}
     path = place(tmp_path, where)
     with on_socket(path, script()):
         assert servers.find(None, environment).path == path
         assert transport.get_json("/x", server=None, environ=environment) == {"version": "1"}
+
+
+@pytest.mark.parametrize("where", PLACES)
+def test_with_mirror_data_no_other_mirror_is_asked(tmp_path: Path, nobody: dict[str, str], where: str) -> None:
+    """Breaks if a command works on the images of another mirror, `prune` and `rmi` too."""
+    environment = {
+        **nobody,
+        "XDG_RUNTIME_DIR": str(tmp_path / "session"),
+        "MIRROR_DATA": str(tmp_path / "data"),
+    }
+    with on_socket(place(tmp_path, where), script()):
+        with pytest.raises(servers.NoServer, match=f"no mirror runs on {tmp_path}/data, the folder that MIRROR_DATA"):
+            servers.find(None, environment)
+        own = place(tmp_path / "own", "of MIRROR_DATA")
+        with on_socket(own, script()):
+            environment["MIRROR_DATA"] = str(tmp_path / "own" / "data")
+            assert servers.find(None, environment).path == own
+
+
+def test_mirror_data_is_read_as_the_settings_read_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    for text in ("data", "~/data", "~nobody-of-this-name/data", "/data"):
+        read = from_environment({"MIRROR_DATA": text}).leaves["data",][0]
+        assert servers.data_named({"MIRROR_DATA": text}) == read
+    assert servers.data_named({"MIRROR_DATA": ""}) is None
+
+
+def test_the_systems_data_by_name_is_its_mirror(tmp_path: Path, nobody: dict[str, str]) -> None:
+    """Also where its folder is for nobody to look into."""
+    path = place(tmp_path, "of the system")
+    with on_socket(path, script()):
+        assert servers.find(None, {**nobody, "MIRROR_DATA": str(servers.SYSTEM_DATA)}).path == path
 
 
 def test_the_users_own_comes_before_another(tmp_path: Path, nobody: dict[str, str]) -> None:
@@ -216,9 +250,21 @@ def test_nobody_is_told_to_join_a_group_that_opens_nothing(tmp_path: Path, mode:
     assert "use sudo" in error.message
 
 
-def test_who_has_named_data_of_his_own_is_not_refused(tmp_path: Path) -> None:
-    assert servers.refusal(refused(tmp_path), {"MIRROR_DATA": "/x"}) is None
+def test_on_data_that_somebody_named_it_is_told_too(tmp_path: Path) -> None:
+    error = servers.refusal(refused(tmp_path), {"MIRROR_DATA": "/x"})
+    assert error is not None
+    assert error.message.startswith("a mirror runs on the folder that MIRROR_DATA names, and you may not use its")
+    assert error.message.endswith("or set MIRROR_DATA to another folder")
     assert servers.refusal(servers.NoServer("no mirror runs here"), {}) is None
+
+
+@pytest.mark.parametrize(
+    ("lock", "said"), [("7\n/s\n", "process 7"), ("", "another process"), ("x\n", "another process")]
+)
+def test_who_has_a_data_folder(tmp_path: Path, lock: str, said: str) -> None:
+    (tmp_path / "lock").write_text(lock)
+    assert servers.holder(tmp_path) == said
+    assert servers.holder(tmp_path / "gone") == "another process"
 
 
 def test_what_only_looks_says_the_same(nobody: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,7 @@ import pytest
 from mirror.cli import transport
 from tests.cli.conftest import Run
 from tests.cli.samples import digest, image
-from tests.cli.scripted import Request, Scripted, refusal
+from tests.cli.scripted import Request, Scripted, failed, refusal
 
 TYPES: list[dict[str, Any]] = [
     {
@@ -117,6 +117,30 @@ def test_damage_that_is_left_exits_7(
     done = run("verify", *words)
     assert (done.exit_code, done.stdout) == (7, f"{digest('b')}: {line}\n")
     assert done.stderr.splitlines()[-1] == f"mirror: 1 damaged, 0 healed: {advice}"
+
+
+def test_one_of_several_that_is_not_there_exits_3(api: Scripted, run: Run) -> None:
+    api["POST /verify"] = [failed("missing", "no such image: missing", 4), *verified()[:-1], end(1200, 1)]
+    done = run("verify", "--progress", "none", "A", "missing")
+    assert (done.exit_code, done.stdout) == (3, "")
+    assert done.stderr == ("1,200 blobs verified, 41.2MB\nmirror: 1 of 2 failed:\nmirror:   no such image: missing\n")
+    assert run("verify", "missing").exit_code == 4
+
+
+def test_damage_counts_more_than_what_is_not_there(api: Scripted, run: Run) -> None:
+    events = [failed("missing", "no such image: missing", 4), *verified(bad("quarantined"))[:-1], end(1199, 1)]
+    api["POST /verify"] = events
+    done = run("verify", "--progress", "none", "A", "missing")
+    assert done.exit_code == 7
+    assert done.stderr.splitlines()[1:] == [
+        "mirror: 1 damaged, 0 healed: run mirror verify --repair",
+        "mirror: 1 of 2 failed:",
+        "mirror:   no such image: missing",
+    ]
+
+
+def end(ok: int, failed: int) -> dict[str, Any]:
+    return {"event": "end", "ok": ok, "failed": failed}
 
 
 def test_a_verify_that_is_interrupted_says_how_far_it_came(

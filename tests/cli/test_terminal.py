@@ -1,5 +1,7 @@
 """Verbs on a pseudo-terminal, as a person sees them."""
 
+import json
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -103,7 +105,7 @@ def test_ctrl_c_ends_it_cleanly_and_says_that_nothing_is_lost(api: Scripted) -> 
         session.write("\x03")
         assert session.end() == 130
     assert session.screen.lines()[-1] == (
-        "mirror: interrupted. What was downloaded is kept; the next pull goes on from there"
+        "mirror: what was downloaded beside is kept; the next pull goes on from there"
     )
     assert "Traceback" not in session.raw
     assert "Downloading" not in " ".join(session.screen.lines())
@@ -157,6 +159,33 @@ def test_ctrl_c_at_a_prompt(api: Scripted) -> None:
         assert session.end() == 130
     assert api.requests == []
     assert "Traceback" not in session.raw
+
+
+def test_ctrl_c_in_the_command_that_is_the_mirror_leaves_those_that_joined(tmp_path: Path) -> None:
+    """No mirror runs: the first one is it. Breaks if its Ctrl-C cuts the second one off."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # a registry that takes its time
+        environ = {
+            "MIRROR_DATA": str(tmp_path / "data"),
+            "MIRROR_SOCKET": str(tmp_path / "s"),
+            "MIRROR_MIN_FREE": "0",
+            "MIRROR_REGISTRIES": json.dumps({"docker.io": {"url": f"http://127.0.0.1:{silent.getsockname()[1]}"}}),
+        }
+        with (
+            Session("pull", "alpine:1", environ=environ, columns=100) as first,
+            Session("pull", "busybox:1", environ=environ, columns=100) as second,
+        ):
+            first.until("1: Pulling from library/alpine")
+            second.until("1: Pulling from library/busybox")
+            owner, joined = (
+                (first, second) if str(first.pid) in (tmp_path / "data/lock").read_text() else (second, first)
+            )
+            owner.write("\x03")
+            owner.until("waiting for other commands, which use the mirror of this one; Ctrl-C breaks them off")
+            joined.write("\x03")
+            assert joined.end() == 130
+            assert joined.screen.lines()[-1] == "mirror: interrupted. No image pulled until then"
+            assert owner.end() == 130
+            assert owner.screen.lines()[-2] == "mirror: interrupted. No image pulled until then"
 
 
 def test_prune_asks_first(api: Scripted) -> None:

@@ -79,9 +79,21 @@ def test_variables_of_others_are_left_alone(name: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "nearest"),
+    [("MIRROR_SERVERNAME", "MIRROR_SERVER"), ("MIRROR_UPSTREAM", "MIRROR_ON_UPSTREAM_GONE"), ("MIRROR_", "")],
+)
+def test_an_unknown_variable_is_remarked_with_the_nearest(name: str, nearest: str) -> None:
+    layer = from_environment({name: "x", "MIRROR_PORT": "x", "MIRROR_SERVER": "x", "MIRROR_CONFIG": "x"})
+    (remark,) = layer.remarks
+    assert layer.problems == []
+    assert str(remark).startswith(f"environment {name}: no such setting, and left alone; the nearest is {nearest}")
+
+
+@pytest.mark.parametrize(
     ("environment", "says"),
     [
         ({"MIRROR_LISTEM": "x"}, "environment MIRROR_LISTEM: no such setting; did you mean MIRROR_LISTEN?"),
+        ({"MIRROR_SERVR": "x"}, "environment MIRROR_SERVR: no such setting; did you mean MIRROR_SERVER?"),
         ({"MIRROR_OFLINE": "x"}, "environment MIRROR_OFLINE: no such setting; did you mean MIRROR_OFFLINE?"),
         ({"MIRROR_OFFLINE": "maybe"}, "environment MIRROR_OFFLINE: found 'maybe', allowed: true or false"),
         (

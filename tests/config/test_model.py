@@ -109,3 +109,16 @@ def test_origins_travel_with_a_copy() -> None:
     assert (told.origins, told.file) == ({("data",): "--data"}, Path("/f"))
     assert (plain.origins, plain.file) == ({}, None)
     assert told.data == plain.data
+
+
+def test_settings_know_what_the_environment_decided_and_what_was_remarked() -> None:
+    plain = Settings(data=Path("/d"))
+    assert (plain.variables, plain.remarks) == ((), ())
+    origins = {
+        ("registries", "a.io", "url"): "environment MIRROR_REGISTRIES",
+        ("registries", "b.io", "url"): "environment MIRROR_REGISTRIES",
+        ("data",): "environment MIRROR_DATA",
+        ("listen",): "/f",
+    }
+    told = plain.with_origins(origins, None, ["odd"])
+    assert (told.variables, told.remarks) == (("MIRROR_DATA", "MIRROR_REGISTRIES"), ("odd",))
