@@ -9,7 +9,7 @@ import logging
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
-from mirror.errors import MirrorError
+from mirror.errors import MirrorError, Unavailable
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -39,6 +39,17 @@ class Tasks:
         task = self.spawn(name, coroutine)
         if endless:
             self._endless.add(task)
+
+    async def finish(self, name: str, coroutine: Coroutine[Any, Any, T]) -> T:
+        """`spawn` it and wait: whoever waits may leave, what was begun is done to its end all the same.
+
+        Raises what it raises; `Unavailable` where the mirror ends meanwhile.
+        """
+        task = self.spawn(name, coroutine)
+        await asyncio.wait([task])
+        if task.cancelled():
+            raise Unavailable("this mirror is ending")
+        return task.result()
 
     def _ended(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from mirror.errors import BlobUnknown
+from mirror.errors import BlobUnknown, MirrorError, Unavailable
 from mirror.tasks import Tasks
 
 
@@ -62,6 +62,40 @@ async def test_a_task_that_nobody_refers_to_is_kept() -> None:
     gc.collect()
     await tasks.drain(5)
     assert done == ["work"]
+
+
+async def test_what_is_finished_outlives_whoever_waits_for_it() -> None:
+    """Breaks if the waiter's cancellation reaches the work."""
+    tasks, gate, done = Tasks(), asyncio.Event(), []
+
+    async def work() -> int:
+        await gate.wait()
+        done.append(1)
+        return 7
+
+    waiting = Tasks().spawn("client", tasks.finish("work", work()))
+    await asyncio.sleep(0)
+    waiting.cancel()
+    await asyncio.wait([waiting])
+    assert waiting.cancelled()
+    gate.set()
+    assert await tasks.finish("more", work()) == 7
+    assert done == [1, 1]
+
+
+async def test_the_end_of_the_mirror_ends_what_is_finished_as_an_answer() -> None:
+    tasks = Tasks()
+    waiting = Tasks().spawn("client", tasks.finish("work", forever()))
+    await asyncio.sleep(0)
+    await tasks.drain(0)
+    with pytest.raises(Unavailable):
+        await waiting
+    with pytest.raises(MirrorError):
+        await tasks.finish("fails", fail_as_an_answer())
+
+
+async def fail_as_an_answer() -> None:
+    raise MirrorError("no")
 
 
 async def test_draining_waits_and_then_cancels(caplog: pytest.LogCaptureFixture) -> None:

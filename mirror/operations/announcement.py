@@ -116,7 +116,7 @@ def lines(
 
 
 _FULL = (
-    "the disk is too full to keep what is pulled (min_free leaves {} free): it is passed on to clients, and that is all"
+    "less than min_free ({}) is free: what was used longest ago goes where that helps, and pulls are passed on unkept"
 )
 _OPEN = "open to the network: whoever reaches this address can pull public images through it"
 

@@ -1,6 +1,8 @@
 """Images' configs (OCI image-spec, config.md): what lists show of them, read once and remembered by the catalog.
 
-Nothing here fails: a config that is missing, damaged or none is one of which nothing is known.
+Nothing here fails: a config that is missing, damaged or none is one of which nothing is known. It is read for a
+repository that holds it, or if it is public: a manifest may name anybody's. Whether he who asks may see that much is
+for whoever asks here (`composition.Child.config_held`).
 """
 
 import asyncio
@@ -50,33 +52,39 @@ class Configs:
         self._catalog = catalog
         self._store = store
         self._reading = asyncio.Semaphore(_AT_ONCE)
-        self._labels: Recent[Digest, Mapping[str, str]] = Recent(_LABELS, lambda labels: 1 + len(labels))
+        self._labels: Recent[tuple[Repository, Digest], Mapping[str, str]] = Recent(
+            _LABELS, lambda labels: 1 + len(labels)
+        )
 
     async def facts(self, wanted: Mapping[Digest, tuple[Repository, Edge]]) -> Mapping[Digest, ConfigFacts]:
-        """What the configs of these manifests say; of each its config's edge, and a repository that holds it. Those
-        that nothing is known of are left out. What is read for the first time is noted in the catalog."""
-        known = dict(await self._catalog.configs(list(wanted)))
+        """What the configs of these manifests say; of each its config's edge as he sees it (`held`: he may), and a
+        repository that holds it. Those that nothing is known of are left out. What is read for the first time is noted
+        in the catalog."""
+        held = {manifest: (repository, edge) for manifest, (repository, edge) in wanted.items() if edge.held}
+        known = dict(await self._catalog.configs(list(held)))
         unread = [
             (manifest, repository, edge)
-            for manifest, (repository, edge) in wanted.items()
-            if manifest not in known and edge.held and edge.media_type in IMAGE_CONFIGS
+            for manifest, (repository, edge) in held.items()
+            if manifest not in known and edge.media_type in IMAGE_CONFIGS
         ]
         found = await asyncio.gather(*(self._note(*each) for each in unread))
         known.update({manifest: each for (manifest, *_), each in zip(unread, found, strict=True) if each is not None})
         return known
 
     async def document(self, repository: Repository, config: Digest) -> dict[str, Any] | None:
-        """The whole config, parsed; None where it is not held, cannot be read, or is no JSON object."""
+        """The whole config, parsed; None where it is not held there, cannot be read, or is no JSON object."""
         raw = await self._read(repository, config)
-        value = None if raw is None else await parsed(raw)
-        return value if isinstance(value, dict) else None
+        return None if raw is None else await _object(raw)
 
     async def labels(self, repository: Repository, config: Digest) -> Mapping[str, str]:
-        """The labels that a config gives its image."""
-        known = self._labels.get(config)
+        """The labels that a config gives its image. Empty where it is not held there, or cannot be read."""
+        known = self._labels.get((repository, config))
         if known is None:
-            known = _labels(await self.document(repository, config) or {})
-            self._labels.put(config, known)
+            raw = await self._read(repository, config)
+            if raw is None:
+                return {}  # for now
+            known = _labels(await _object(raw) or {})
+            self._labels.put((repository, config), known)
         return known
 
     async def _note(self, manifest: Digest, repository: Repository, edge: Edge) -> ConfigFacts | None:
@@ -96,7 +104,7 @@ class Configs:
         try:
             async with self._reading:
                 holding = await self._catalog.holding(repository, config, is_manifest=False)
-                if holding is None or holding.size > _LARGEST:
+                if holding is None or holding.size > _LARGEST or (holding.link is None and not holding.public):
                     return None
                 return await self._store.read(config, holding.location, holding.size)
         except BlobUnknown:
@@ -110,6 +118,11 @@ async def parsed(raw: bytes) -> object:
     """JSON as it can be written again: what is nested too deep is null, half of a surrogate pair a question mark.
     None where it is none. Large documents are read in a thread."""
     return _parsed(raw) if len(raw) <= _ON_THE_LOOP else await asyncio.to_thread(_parsed, raw)
+
+
+async def _object(raw: bytes) -> dict[str, Any] | None:
+    value = await parsed(raw)
+    return value if isinstance(value, dict) else None
 
 
 def _parsed(raw: bytes) -> object:

@@ -122,10 +122,10 @@ class Fetching:
         digest, size = part.descriptor.digest, part.descriptor.size
         tell = self._progress(part)
         fetched = await self.content.bring(self.principal, self._repository, digest, CLIENT, tell)
-        await self._tell(part, "complete" if fetched else "exists", size)
-        if fetched:
+        await self._tell(part, "exists" if fetched is None else "complete", size)
+        if fetched is not None:
             self.downloaded = True
-            self._fetched += size if self.layers.counts(digest) else 0
+            self._fetched += fetched if self.layers.counts(digest) else 0
 
     def _progress(self, part: Part) -> Callable[[int], None]:
         said_at: float | None = None

@@ -40,7 +40,7 @@ class Here:
         """The manifest of this digest, as this repository holds it."""
         kept = await self.manifests.held(repository, digest)
         trusted = self.proofs.trusted(self.principal, repository)
-        if kept is None or not self.proofs.visible(kept.link, trusted=trusted):
+        if kept is None or not self.proofs.visible(kept.link, repository, trusted=trusted):
             return None
         return kept.manifest
 

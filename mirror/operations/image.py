@@ -11,22 +11,21 @@ from mirror.errors import ManifestUnknown, MirrorError
 from mirror.oci.digest import Digest
 from mirror.oci.manifest import INDEX_TYPES, OCI_MANIFEST, Manifest, Role
 from mirror.oci.names import Repository
-from mirror.operations.composition import NOTHING, Child, Composition, Made, choose
+from mirror.operations.composition import Child, Composition, EdgesSeen, Made, choose
 from mirror.operations.configs import Configs, parsed
 from mirror.operations.images import Describer, Image, PlatformEntry
 from mirror.operations.platforms import Platform
 from mirror.operations.resolve import Meaning, Resolver
-from mirror.store.inventory import Edge, ImageRow, Pin
+from mirror.store.inventory import Edge, ImageRow, Pin, View
 
 _NAMED = 1000  # images that are looked at for an image's other names
 _ATTESTS = "vnd.docker.reference.type"  # BuildKit, docs/attestations/attestation-storage.md
 
 
-class Catalog(Protocol):
+class Catalog(EdgesSeen, Protocol):
     """What of the catalog is needed here."""
 
     async def find(self, prefix: str, limit: int) -> Sequence[ImageRow]: ...
-    async def edges(self, manifests: Sequence[Digest]) -> Sequence[Edge]: ...
     async def pins(self) -> Sequence[Pin]: ...
 
 
@@ -69,9 +68,10 @@ class ImageDetail(Image):
 @dataclass(frozen=True, slots=True)
 class Selected:
     """What was asked for. `child`: the image of one platform that stands for it, if one is held; `row` has its
-    manifest where a platform was chosen, else the one that was `named`."""
+    manifest where a platform was chosen, else the one that was `named`. `view`: how he sees its repository."""
 
     row: ImageRow
+    view: View
     named: Digest
     child: Child | None
 
@@ -93,11 +93,11 @@ class Selection:
         meaning = await self._resolver.find(principal, text)
         row = meaning.rows[0]
         named = row.manifest
-        made = (await self._composition.of([row])).get(named, NOTHING)
+        (made,) = await self._composition.of(principal, [row])
         child = _chosen(made, meaning) if wish is None else _suiting(made, wish, text)
         if child is not None and child.manifest != named:
             row = replace(row, manifest=child.manifest, media_type=OCI_MANIFEST, manifest_size=0)
-        return Selected(row, named, child or made.chosen)
+        return Selected(row, self._composition.view(principal, row.repository), named, child or made.chosen)
 
 
 def _chosen(made: Made, meaning: Meaning) -> Child | None:
@@ -147,9 +147,9 @@ class Inspection:
         if kept is not None:
             descriptor = kept.descriptor
             row = replace(row, media_type=descriptor.media_type, manifest_size=descriptor.size)
-        (image,) = await self._describer.images([row])
+        (image,) = await self._describer.images(principal, [row])
         child = selected.child
-        below = await self._catalog.edges([child.manifest]) if child is not None else ()
+        below = await edges_of(self._catalog, selected)
         return ImageDetail(
             **_values(image, platforms=_marked(image.platforms, kept)),
             media_type=row.media_type,
@@ -169,7 +169,7 @@ class Inspection:
         return kept.manifest if kept is not None else None
 
     async def _config(self, repository: Repository, child: Child | None) -> dict[str, Any] | None:
-        if child is None or child.config is None:
+        if child is None or child.config is None or not child.config_held:
             return None
         return await self._configs.document(repository, child.config)
 
@@ -190,6 +190,14 @@ class Inspection:
         meant = {str(row.manifest), *([row.tag] if row.tag is not None else [])}
         pins = await self._catalog.pins()
         return tuple(sorted({pin.owner for pin in pins if pin.repository == row.repository and pin.reference in meant}))
+
+
+async def edges_of(catalog: EdgesSeen, selected: Selected) -> Sequence[Edge]:
+    """What the image that was selected names, as he sees it there. Nothing where none is held."""
+    if selected.child is None:
+        return ()
+    seen = (selected.view, selected.child.manifest)
+    return (await catalog.edges_seen([seen]))[seen]
 
 
 def layers(edges: Iterable[Edge]) -> tuple[Layer, ...]:

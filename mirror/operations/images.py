@@ -19,7 +19,7 @@ from mirror.oci.digest import Digest
 from mirror.oci.names import Reference, Repository
 from mirror.oci.patterns import is_pattern
 from mirror.operations import filters
-from mirror.operations.composition import NOTHING, Child, Composition, Made
+from mirror.operations.composition import Child, Composition, Made
 from mirror.operations.configs import Configs
 from mirror.operations.filters import NamePattern
 from mirror.operations.resolve import Resolver
@@ -126,13 +126,13 @@ class Describer:
         self._composition = composition
         self._names = names
 
-    async def images(self, rows: Sequence[ImageRow]) -> list[Image]:
-        """These rows, described, in their order."""
-        made = await self._composition.of(rows)
+    async def images(self, principal: Principal, rows: Sequence[ImageRow]) -> list[Image]:
+        """These rows, all of which he may see, described for him, in their order."""
+        made = await self._composition.of(principal, rows)
         weights = await self._catalog.weigh(list(dict.fromkeys(row.manifest for row in rows)))
         images: list[Image] = []
-        for place, row in enumerate(rows, start=1):
-            images.append(self._image(row, made.get(row.manifest, NOTHING), weights.get(row.manifest)))
+        for place, (row, one) in enumerate(zip(rows, made, strict=True), start=1):
+            images.append(self._image(row, one, weights.get(row.manifest)))
             if place % _TURN == 0:
                 await asyncio.sleep(0)
         return images
@@ -197,7 +197,7 @@ class ImageList:
             if len(found) > limit:
                 break
         rows = found[:limit]
-        images = tuple(await self._describer.images(rows))
+        images = tuple(await self._describer.images(principal, rows))
         if len(found) > limit:
             return Page(images, cursor_after(rows[-1]), None)
         return Page(images, None, await self._totals(principal, selection, rows if cursor is None else None))
@@ -228,22 +228,25 @@ class ImageList:
             )
             rows = [row for row in rows if self._sight.sees(principal, row)]
             rows = [row for row in rows if all(test(row) for test in selection.tests)]
-            for row in await self._inside(selection, rows) if selection.looks_inside else rows:
+            for row in await self._inside(principal, selection, rows) if selection.looks_inside else rows:
                 yield row
             if cursor is None:
                 return
 
-    async def _inside(self, selection: _Selection, rows: Sequence[ImageRow]) -> list[ImageRow]:
+    async def _inside(self, principal: Principal, selection: _Selection, rows: Sequence[ImageRow]) -> list[ImageRow]:
         """Those rows whose config says what is wanted."""
-        made = await self._composition.of(rows)
-        kept = [row for row in rows if _in_time(selection, made.get(row.manifest, NOTHING))]
+        made = await self._composition.of(principal, rows)
+        kept = [(row, one) for row, one in zip(rows, made, strict=True) if _in_time(selection, one)]
         if not selection.labels:
-            return kept
-        labelled = await asyncio.gather(*(self._labels(row, made.get(row.manifest, NOTHING)) for row in kept))
-        return [row for row, labels in zip(kept, labelled, strict=True) if _has(labels, selection.labels)]
+            return [row for row, _ in kept]
+        labelled = await asyncio.gather(*(self._labels(row, one) for row, one in kept))
+        return [row for (row, _), labels in zip(kept, labelled, strict=True) if _has(labels, selection.labels)]
 
     async def _labels(self, row: ImageRow, made: Made) -> Mapping[str, str]:
-        return await self._configs.labels(row.repository, made.id) if made.id is not None else {}
+        chosen = made.chosen
+        if chosen is None or chosen.config is None or not chosen.config_held:
+            return {}
+        return await self._configs.labels(row.repository, chosen.config)
 
     async def _selection(self, principal: Principal, wanted: Wanted) -> _Selection:
         read = filters.read(wanted.filters, now=self._clock.wall())
@@ -287,7 +290,7 @@ class ImageList:
     async def _made_at(self, principal: Principal, text: str) -> float:
         """When an image was made. Raises as `Resolver.find`."""
         row = (await self._resolver.find(principal, text)).rows[0]
-        made = (await self._composition.of([row])).get(row.manifest, NOTHING)
+        (made,) = await self._composition.of(principal, [row])
         return filters.instant(made.created)
 
 

@@ -7,16 +7,16 @@ from typing import Protocol
 from mirror.cache.rights import Principal
 from mirror.cache.sight import Sight
 from mirror.oci.digest import Digest
-from mirror.operations.image import Selection, layers
-from mirror.store.inventory import Edge, ImageRow
+from mirror.operations.composition import EdgesSeen
+from mirror.operations.image import Selection, edges_of, layers
+from mirror.store.inventory import ImageRow
 
 _SHARING = 500  # images that are looked at for each layer
 
 
-class Catalog(Protocol):
+class Catalog(EdgesSeen, Protocol):
     """What of the catalog is needed here."""
 
-    async def edges(self, manifests: Sequence[Digest]) -> Sequence[Edge]: ...
     async def sharing(self, digest: Digest, limit: int) -> Sequence[ImageRow]: ...
 
 
@@ -49,11 +49,9 @@ class Layers:
     async def of(self, principal: Principal, text: str, platform: str | None) -> LayerList:
         """The layers of the image that `text` means. Raises as `Selection.select`."""
         selected = await self._selection.select(principal, text, platform)
-        if selected.child is None:
-            return LayerList(())
         found: list[SharedLayer] = []
         shared: dict[Digest, tuple[str, ...]] = {}
-        for layer in layers(await self._catalog.edges([selected.child.manifest])):
+        for layer in layers(await edges_of(self._catalog, selected)):
             digest = Digest.parse(layer.digest)
             if digest not in shared:  # an image may have a layer twice
                 shared[digest] = await self._shared(principal, digest, selected.named)

@@ -32,6 +32,7 @@ from mirror.errors import (
     UpstreamGone,
     UpstreamNoAnswer,
 )
+from mirror.oci.digest import Digest
 from mirror.oci.manifest import Descriptor, Manifest
 from mirror.oci.names import Reference, Repository
 from mirror.operations.events import End, Failed, failed
@@ -108,7 +109,7 @@ class Note:
 Event = Image | Layer | Pulled | Planned | Note | Failed | End
 
 
-class Catalog(protocols.Tags, inventory.Lifecycle, inventory.Collection, Protocol):
+class Catalog(protocols.Tags, protocols.Links, inventory.Lifecycle, inventory.Collection, Protocol):
     """The parts of the catalog that a pull uses."""
 
 
@@ -243,6 +244,8 @@ class _Batch:
         if self._asked.pin:
             self._s.rights.require(self._principal, Action.ADMIN, reference.repository)
         before = await self._here.root(reference)
+        if before is not None and not self._asked.dry_run:
+            await self._touch(reference, [before.descriptor.digest])
         made = await self._made(reference, before)
         if made.foreign:
             left_out = ", ".join(digest.short for digest in made.foreign)
@@ -251,10 +254,12 @@ class _Batch:
         if self._asked.dry_run:
             fetch, held = await fetching.foresee()
             return Planned(str(reference), str(made.root.descriptor.digest), fetch, held)
-        await self._touch(reference, made)
+        used = [*made.manifests, *made.parts]
+        await self._touch(reference, used)
         platform = await self._platform(reference, made, fetching)
         fetch, held = await fetching.fetch()
-        await self._touch(reference, made)
+        await self._touch(reference, used)
+        await self._check_here(reference, made)
         if self._asked.pin:
             await self._s.catalog.pin(reference, owner_of(self._principal), self._s.clock.wall())
         same = before is not None and before.descriptor.digest == made.root.descriptor.digest
@@ -321,9 +326,19 @@ class _Batch:
         await self._feed.tell(Note(str(reference), "it is this mirror's own: there is nothing to fetch"))
         return whole
 
-    async def _touch(self, reference: Reference, made: Plan) -> None:
+    async def _check_here(self, reference: Reference, made: Plan) -> None:
+        """Raises `StoreFailed` where part of it was never kept, or went while the rest came."""
+        home = reference.repository
+        tagged = reference.digest is not None or await self._s.catalog.tag(home, str(reference.target)) is not None
+        for digest in made.manifests:
+            holding = await self._s.catalog.holding(home, digest, is_manifest=True)
+            if not tagged or holding is None or holding.link is None:
+                raise StoreFailed(
+                    f"{reference.familiar} did not stay: it was removed meanwhile, or there is no room for it"
+                )
+
+    async def _touch(self, reference: Reference, digests: Sequence[Digest]) -> None:
         """It is in use: nothing of it is to go while the rest comes."""
-        digests = [*made.manifests, *made.parts]
         try:
             await self._s.catalog.touch([(reference.repository, reference.target)], digests, self._s.clock.wall())
         except StoreFailed as error:

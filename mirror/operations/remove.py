@@ -23,6 +23,7 @@ from mirror.operations.platforms import Platform
 from mirror.operations.resolve import Meaning, Resolver, no_such_image
 from mirror.store import inventory, protocols
 from mirror.store.inventory import ImageRow
+from mirror.tasks import Tasks
 
 _ATTESTED = "vnd.docker.reference.digest"  # BuildKit: which image of the index an attestation speaks of
 _MOST = 1000  # names of one manifest that are looked at
@@ -108,6 +109,7 @@ class Remove:
         tags: Tags,
         manifests: Manifests,
         collector: Collector,
+        tasks: Tasks,
         clock: Clock,
     ) -> None:
         self._resolver = resolver
@@ -118,6 +120,7 @@ class Remove:
         self._tags = tags
         self._manifests = manifests
         self._collector = collector
+        self._tasks = tasks
         self._clock = clock
 
     def remove(self, principal: Principal, asked: Unwanted) -> AsyncIterator[Event]:
@@ -161,7 +164,7 @@ class Remove:
         if not asked.force:
             await self._check_pins(text, meaning.rows)
         if wishes:
-            return await self._of_platforms(text, meaning.rows, wishes, force=asked.force)
+            return await self._of_platforms(principal, text, meaning.rows, wishes, force=asked.force)
         return self._whole(text, meaning, force=asked.force)
 
     def _whole(self, text: str, meaning: Meaning, *, force: bool) -> list[_Removal]:
@@ -181,15 +184,15 @@ class Remove:
         raise _conflict(text, f"image is pinned by {', '.join(owners) or 'somebody'}")
 
     async def _of_platforms(
-        self, text: str, rows: Sequence[ImageRow], wishes: Sequence[Platform], *, force: bool
+        self, principal: Principal, text: str, rows: Sequence[ImageRow], wishes: Sequence[Platform], *, force: bool
     ) -> list[_Removal]:
         """The images of these platforms, with their attestations, each out of its index. What is in no index goes as a
         whole, if it is of the platform."""
-        made = await self._composition.of(rows)
+        made = await self._composition.of(principal, rows)
         found: dict[Platform, list[_Removal]] = {wish: [] for wish in wishes}
-        for row in rows:
+        for row, one in zip(rows, made, strict=True):
             for wish in wishes:
-                for child in _matching(made[row.manifest].children, wish):
+                for child in _matching(one.children, wish):
                     found[wish] += await self._child(text, row, child, force=force)
         missing = [str(wish) for wish, removals in found.items() if not removals]
         if missing:
@@ -226,10 +229,8 @@ class Remove:
         candidates: dict[Digest, None] = {}
         for removal in removals:
             below = await self._below(removal)
-            for name in await self._remove(removal, actor):
+            for name in await self._tasks.finish("rmi", self._remove(removal, below, actor)):
                 yield Untagged(name)
-            for digest in below:
-                self._manifests.forget(removal.repository, digest)
             candidates |= below
         freed = 0
         for digest, size in await self._collector.collect(candidates):
@@ -248,8 +249,8 @@ class Remove:
         edges = await edges_below(self._catalog, [target])
         return dict.fromkeys([target, *(edge.child for each in edges.values() for edge in each)])
 
-    async def _remove(self, removal: _Removal, actor: str) -> list[str]:
-        """Take it away and forget it. Returns the names that went with it."""
+    async def _remove(self, removal: _Removal, below: Iterable[Digest], actor: str) -> list[str]:
+        """Take it away, with its pins, and forget it and what is `below`. Returns the names that went with it."""
         home, target = removal.repository, removal.target
         at = self._clock.wall()
         if isinstance(target, str):
@@ -260,6 +261,9 @@ class Remove:
             gone = list(await self._catalog.remove_manifest(home, target, at, actor))
         for tag in gone:
             self._tags.forget(home, tag)
+            await self._catalog.unpin(Reference(home, tag, None), None)
+        for digest in below:
+            self._manifests.forget(home, digest)
         return _names(home, target, gone)
 
     # --- foreseeing it -----------------------------------------------------------------------------------------

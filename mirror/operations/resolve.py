@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from mirror.cache.names import Names
-from mirror.cache.rights import Principal
+from mirror.cache.rights import Principal, Rights
 from mirror.cache.sight import Sight
 from mirror.errors import ManifestUnknown, MirrorError, RequestInvalid
 from mirror.oci.digest import Digest
 from mirror.oci.manifest import Role
 from mirror.oci.names import Reference, Repository
-from mirror.operations.composition import edges_below
+from mirror.operations.composition import EdgesSeen, Seen, edges_seen_below, view
 from mirror.store.inventory import Edge, ImageRow
 
 _ID = re.compile(r"(?:(sha256|sha512):)?([0-9a-f]{1,128})")
@@ -25,12 +25,11 @@ _MOST = 1000  # images of one ID that are looked at
 _LISTED = 5  # of what an ID may mean
 
 
-class Catalog(Protocol):
+class Catalog(EdgesSeen, Protocol):
     """What of the catalog is needed here."""
 
     async def image(self, repository: Repository, tag: str) -> ImageRow | None: ...
     async def find(self, prefix: str, limit: int) -> Sequence[ImageRow]: ...
-    async def edges(self, manifests: Sequence[Digest]) -> Sequence[Edge]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +59,9 @@ def no_such_image(text: str) -> ManifestUnknown:
 class Resolver:
     """Finds what is meant."""
 
-    def __init__(self, *, catalog: Catalog, sight: Sight, names: Names) -> None:
+    def __init__(self, *, catalog: Catalog, rights: Rights, sight: Sight, names: Names) -> None:
         self._catalog = catalog
+        self._rights = rights
         self._sight = sight
         self._names = names
 
@@ -99,11 +99,11 @@ class Resolver:
             return None
         algorithm, prefix = match[1], match[2]
         rows = [row for row in await self._catalog.find(prefix, _MOST) if self._sight.sees(principal, row)]
-        owners = await self._identities(rows, algorithm, prefix)
+        owners = await self._identities(principal, rows, algorithm, prefix)
         if not owners:
             return None
         if len(owners) > 1 and len({row.manifest for row in rows}) > 1:
-            raise _ambiguous(text, {identity: self._name(found[0]) for identity, found in owners.items()})
+            raise _ambiguous(text, {identity: self.name(found[0]) for identity, found in owners.items()})
         identity, found = next(iter(owners.items()))
         return Meaning(tuple(found), None, identity)
 
@@ -122,32 +122,36 @@ class Resolver:
             return None
 
     async def _identities(
-        self, rows: Sequence[ImageRow], algorithm: str | None, prefix: str
+        self, principal: Principal, rows: Sequence[ImageRow], algorithm: str | None, prefix: str
     ) -> dict[Digest, list[ImageRow]]:
-        """The manifests and configs that begin so, with their images, in the order of the rows."""
+        """The manifests and configs that begin so, with their images, in the order of the rows, as he sees them."""
 
         def begins(digest: Digest) -> bool:
             return digest.hex.startswith(prefix) and algorithm in (None, digest.algorithm)
 
-        edges = await edges_below(self._catalog, [row.manifest for row in rows if not begins(row.manifest)])
+        views = {home: view(self._rights, principal, home) for home in {row.repository for row in rows}}
+        tops = [(views[row.repository], row.manifest) for row in rows]
+        edges = await edges_seen_below(self._catalog, [top for top in tops if not begins(top[1])])
         found: dict[Digest, list[ImageRow]] = {}
-        for row in rows:
-            meant = [row.manifest] if begins(row.manifest) else filter(begins, _configs(row.manifest, edges))
+        for row, top in zip(rows, tops, strict=True):
+            meant = [row.manifest] if begins(row.manifest) else filter(begins, _configs(top, edges))
             for identity in meant:
                 found.setdefault(identity, []).append(row)
         return found
 
-    def _name(self, row: ImageRow) -> str:
+    def name(self, row: ImageRow) -> str:
+        """How a person would say which image it is."""
         name = self._names.familiar(row.repository)
         return f"{name}:{row.tag}" if row.tag is not None else f"{name}@{row.manifest}"
 
 
-def _configs(manifest: Digest, edges: Mapping[Digest, Sequence[Edge]]) -> Iterable[Digest]:
+def _configs(top: Seen, edges: Mapping[Seen, Sequence[Edge]]) -> Iterable[Digest]:
     """The configs below a manifest, each once."""
+    seen_in, manifest = top
     below, place = [manifest], 0
     configs: dict[Digest, None] = {}
     while place < len(below):
-        for edge in edges.get(below[place], ()):
+        for edge in edges.get((seen_in, below[place]), ()):
             if edge.role == Role.CONFIG:
                 configs[edge.child] = None
             elif edge.role == Role.MANIFEST and edge.child not in below:

@@ -7,6 +7,7 @@ the registry has a tag of that name later on.
 """
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -25,8 +26,9 @@ from mirror.oci.names import LOCAL, Reference, Repository, is_registry, split_re
 from mirror.operations.composition import Composition
 from mirror.operations.resolve import Resolver, no_such_image
 from mirror.store import inventory, protocols
-from mirror.store.inventory import ImageRow
+from mirror.store.inventory import ImageRow, View
 from mirror.store.protocols import Origin
+from mirror.tasks import Tasks
 from mirror.upstream.protocols import Source
 
 ASK_WITHIN = 15.0  # seconds that a registry has to say whether it has a tag
@@ -61,6 +63,7 @@ class Tag:
         catalog: Catalog,
         tags: Tags,
         manifests: Manifests,
+        tasks: Tasks,
         clock: Clock,
     ) -> None:
         self._resolver = resolver
@@ -74,6 +77,7 @@ class Tag:
         self._catalog = catalog
         self._tags = tags
         self._manifests = manifests
+        self._tasks = tasks
         self._clock = clock
 
     async def tag(self, principal: Principal, source: str, target: str) -> Tagged:
@@ -90,16 +94,24 @@ class Tag:
         home, row = await self._home(principal, name, rows)
         reference = Reference(home, tag, None)
         if home.is_own:
-            await self._check_whole(source, row)
+            row = await self._whole(principal, [row, *rows])
+        elif row.repository == home and row.tag == tag:
+            return Tagged(str(reference), str(row.manifest))  # it has that name, from its registry or from here
         else:
             await self._check_free(principal, reference, row.manifest)
-        if not await self._catalog.set_tag(home, tag, row.manifest, self._clock.wall(), principal.actor):
+        whence = self._composition.view(principal, row.repository)
+        if not await self._tasks.finish("tag", self._set(home, tag, row.manifest, principal.actor, whence)):
             raise no_such_image(source)  # it was there just now
-        self._tags.forget(home, tag)
-        self._manifests.forget(home, row.manifest)
-        if home.is_own:
-            self._ownership.made(home)
         return Tagged(str(reference), str(row.manifest))
+
+    async def _set(self, home: Repository, tag: str, digest: Digest, actor: str, whence: View) -> bool:
+        """Write it down, and forget what was known before."""
+        done = await self._catalog.set_tag(home, tag, digest, self._clock.wall(), actor, whence)
+        self._tags.forget(home, tag)
+        self._manifests.forget(home, digest)
+        if done and home.is_own:
+            self._ownership.made(home)
+        return done
 
     async def _home(self, principal: Principal, name: str, rows: tuple[ImageRow, ...]) -> tuple[Repository, ImageRow]:
         """The repository that the target lies in, once he may put something there, and the image that it is to name."""
@@ -124,11 +136,14 @@ class Tag:
         link = holding.link if holding is not None else None
         return link is not None and self._sight.sees_link(principal, repository, link)
 
-    async def _check_whole(self, source: str, row: ImageRow) -> None:
-        """What an own repository does not have it gets from nowhere."""
-        made = await self._composition.of([row])
-        if not made[row.manifest].complete:
-            raise Conflict(f"{source} is not here as a whole, and an own image comes from nowhere else: pull it first")
+    async def _whole(self, principal: Principal, rows: Sequence[ImageRow]) -> ImageRow:
+        """The first of these rows whose repository has all of the image, as far as he may see it there: what an own
+        repository does not take from it (`Lifecycle.set_tag`) it gets from nowhere."""
+        for row, made in zip(rows, await self._composition.of(principal, rows), strict=True):
+            if made.complete:
+                return row
+        name = self._resolver.name(rows[0])
+        raise Conflict(f"{name} is not here as a whole, and an own image comes from nowhere else: pull it first")
 
     # --- inside an upstream repository -------------------------------------------------------------------------
 

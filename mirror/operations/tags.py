@@ -2,7 +2,7 @@
 
 import base64
 import binascii
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -106,7 +106,7 @@ class TagList:
         more = len(meant) > limit
         return TagPage(
             repository=str(repository),
-            tags=tuple(await self._entries(page, held)),
+            tags=tuple(await self._entries(principal, page, held)),
             history=(),
             next=cursor_after(page[-1]) if more else None,
             warning=warning,
@@ -123,7 +123,7 @@ class TagList:
         matches = pattern(match) if match is not None else _everything
         if not await self._sight.knows(principal, repository):
             raise self._unknown(repository)
-        moves = [move for move in await self._catalog.history(repository, None, _HISTORY) if matches(move.name)]
+        moves = [move for move in await self._moves(principal, repository) if matches(move.name)]
         if not moves and not await self._held(principal, repository):
             raise self._unknown(repository)
         if cursor is not None:
@@ -137,6 +137,21 @@ class TagList:
             next=cursor_after(str(left)) if left else None,
             warning=None,
         )
+
+    async def _moves(self, principal: Principal, repository: Repository) -> Sequence[Move]:
+        """The moves that he may know of: whoever needs no proof of the mirror's, of all; others, of what they may see
+        now. The repository may have been private once."""
+        moves = await self._catalog.history(repository, None, _HISTORY)
+        if repository.is_own or self._sight.trusts(principal, repository):
+            return moves
+        seen = {row.manifest async for row in self._rows(repository) if self._sight.sees(principal, row)}
+        shown: list[Move] = []
+        named: dict[str, bool] = {}  # whether what a tag named last is shown: else there is nothing to be dropped
+        for move in reversed(moves):
+            was, named[move.name] = named.get(move.name, False), move.manifest in seen
+            if named[move.name] or (move.manifest is None and was):
+                shown.append(move)
+        return shown[::-1]
 
     def _meant(self, principal: Principal, name: str) -> Repository:
         """Whose tags are wanted. What `[access] private` names is unknown to whoever has no rule, also where there is
@@ -178,19 +193,26 @@ class TagList:
     async def _held(self, principal: Principal, repository: Repository) -> Mapping[str, ImageRow]:
         """The tags that are held and that he may see."""
         found: dict[str, ImageRow] = {}
+        async for row in self._rows(repository):
+            if row.tag is None:
+                break  # these come last
+            if (row.gone_at is None or self._policy.keep_gone) and self._sight.sees(principal, row):
+                found[row.tag] = row
+        return found
+
+    async def _rows(self, repository: Repository) -> AsyncIterator[ImageRow]:
         cursor = None
         while True:
             rows, cursor = await self._catalog.images(repository=repository, registry=None, cursor=cursor, limit=_BATCH)
             for row in rows:
-                if row.tag is None:
-                    return found  # these come last
-                if (row.gone_at is None or self._policy.keep_gone) and self._sight.sees(principal, row):
-                    found[row.tag] = row
+                yield row
             if cursor is None:
-                return found
+                return
 
-    async def _entries(self, names: Sequence[str], held: Mapping[str, ImageRow]) -> list[TagEntry]:
-        described = await self._describer.images([held[name] for name in names if name in held])
+    async def _entries(
+        self, principal: Principal, names: Sequence[str], held: Mapping[str, ImageRow]
+    ) -> list[TagEntry]:
+        described = await self._describer.images(principal, [held[name] for name in names if name in held])
         by_tag = {image.tag: image for image in described}
         entries = []
         for name in names:

@@ -136,6 +136,7 @@ class _Run:
         self._repair = repair
         self._total = self._done = self._bytes = self._sound = self._failed = 0
         self._said_at = -_EVERY
+        self._healed: set[Digest] = set()  # counted already, and held again
 
     async def run(self, references: Sequence[str]) -> None:
         if references:
@@ -154,7 +155,7 @@ class _Run:
         for start in range(0, len(bad), _PAGE):
             await each(bad[start : start + _PAGE], self._found_earlier, WORKERS)
         async for page in self._pages(self._catalog.unverified):
-            await self._page(page)
+            await self._page([item for item in page if item[0] not in self._healed])
         await self._look_for_unknown()
 
     async def _some(self, digests: set[Digest]) -> None:
@@ -272,6 +273,8 @@ class _Run:
     async def _tell_bad(
         self, digest: Digest, names: tuple[str, ...], state: Literal["healed", "lost", "quarantined"], reason: str
     ) -> None:
+        if state == "healed":
+            self._healed.add(digest)
         await self._feed.tell(Bad(str(digest), names, state, reason))
 
     # --- what the catalog says of it -------------------------------------------------------------------------

@@ -40,6 +40,19 @@ EVICTABLE = f"""
     AND NOT {IS_CHILD}
 """  # noqa: S608
 
+
+def seen(repository: str, blob: str, is_manifest: str, trusted: str) -> str:
+    """Whether a view (`inventory.View`: the row `repository`, and `trusted`) shows a held blob, as manifest or blob."""
+    return f"""
+        (EXISTS (SELECT 1 FROM links v WHERE v.repository = {repository} AND v.blob = {blob}
+                 AND v.is_manifest = {is_manifest}
+                 AND (v.anonymous_at IS NOT NULL OR v.pushed_at IS NOT NULL
+                      OR (v.credentials_at IS NOT NULL AND {trusted})))
+         OR (NOT {is_manifest} AND EXISTS (
+                 SELECT 1 FROM links v WHERE v.blob = {blob} AND v.is_manifest = 0 AND v.anonymous_at IS NOT NULL)))
+    """  # noqa: S608
+
+
 # Whether something still needs the blob `b` (design.md §6, "Roots"; `Deletion.begin_delete`). A manifest that is linked
 # anywhere was pushed or delivered by an upstream: it stays until its links are taken away. A quarantined parent is to
 # be fetched again, and its children with it, so it counts as held. The most frequent answer comes first.

@@ -21,6 +21,16 @@ from mirror.store.protocols import Link, Origin
 
 
 @dataclass(frozen=True, slots=True)
+class View:
+    """A repository as somebody sees it (design.md §4): what is linked there, with what its registry served to the
+    mirror's credentials alone only if he is `trusted` with that; and blobs, but no manifests, that are public anywhere.
+    """
+
+    repository: Repository
+    trusted: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Edge:
     """A child of a held manifest, as its bytes name it. `held`: its bytes are here."""
 
@@ -175,15 +185,24 @@ class Images(Protocol):
         """The children of these held manifests (at most 500), by parent and position."""
         ...
 
+    async def edges_seen(
+        self, manifests: Sequence[tuple[View, Digest]]
+    ) -> Mapping[tuple[View, Digest], Sequence[Edge]]:
+        """The children of each of these manifests (at most 500), by position, as a view shows them: `held` are those
+        that are here and that it shows. Of a manifest that it does not show there are none."""
+        ...
+
     async def find(self, prefix: str, limit: int) -> Sequence[ImageRow]:
         """Images by the beginning of their manifest's or their config's hex (docker's short ids), tags first.
 
-        By a manifest's hex also a child of an index, wherever it is linked; by a config's the index, too.
+        By a manifest's hex also a child of an index, wherever it is linked; by a config's the index, too, where its
+        repository holds what is between.
         """
         ...
 
     async def sharing(self, digest: Digest, limit: int) -> Sequence[ImageRow]:
-        """Images below whose manifest this blob lies, held or not, tags first."""
+        """Images below whose manifest this blob lies, held or not, and whose repository holds what is between; tags
+        first."""
         ...
 
     async def weigh(self, manifests: Sequence[Digest]) -> Mapping[Digest, Weight]:
@@ -213,12 +232,14 @@ class Images(Protocol):
 class Lifecycle(Protocol):
     """Facts that people set."""
 
-    async def set_tag(self, repository: Repository, name: str, to: Digest, at: float, actor: str) -> bool:
+    async def set_tag(
+        self, repository: Repository, name: str, to: Digest, at: float, actor: str, source: View | None = None
+    ) -> bool:
         """Move a tag here by hand: origin local.
 
-        An own repository takes `to` from where it is held: it is linked there as pushed, and so is all that is held
-        below it, as far as a repository that holds `to` holds that too, or it is public. Elsewhere `to` must be
-        linked. False if `to` is no held manifest, or not linked where it must be.
+        An own repository takes from `source` what that shows of `to` and of what is below it: it is linked there as
+        pushed. Elsewhere, and without a `source`, `to` must be linked. False if `to` is no held manifest, or not linked
+        where it must be.
         """
         ...
 

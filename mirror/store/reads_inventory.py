@@ -7,7 +7,7 @@ the same.
 from collections.abc import Iterable
 
 from mirror.oci.digest import Digest
-from mirror.store.conditions import AWAITED, DIGEST_TEXT, EVICTABLE, HAS_TAG, IS_CHILD, NEEDED
+from mirror.store.conditions import AWAITED, DIGEST_TEXT, EVICTABLE, HAS_TAG, IS_CHILD, NEEDED, seen
 
 
 def packed(digests: Iterable[Digest]) -> bytes:
@@ -82,11 +82,11 @@ UNTAGGED_IMAGES = f"""
     ORDER BY r.registry, r.path, l.linked_at, b.digest LIMIT ?7
 """  # noqa: S608
 
-# Images of the manifests in wanted(id, direct): tags, then those without, where `direct` children as well.
+# Images of the manifests in wanted(repository, id, direct): tags, then those without, where `direct` children as well.
 _ROWS = f"""
     SELECT {_TAGGED}, 0 AS part
     FROM wanted w
-    CROSS JOIN tags t ON t.manifest = w.id
+    CROSS JOIN tags t ON t.manifest = w.id AND t.repository = w.repository
     JOIN repositories r ON r.id = t.repository
     JOIN blobs b ON b.id = w.id
     JOIN manifests m ON m.blob = w.id
@@ -94,7 +94,7 @@ _ROWS = f"""
     UNION ALL
     SELECT {_UNTAGGED}, 1
     FROM wanted w
-    CROSS JOIN links l ON l.blob = w.id AND l.is_manifest = 1
+    CROSS JOIN links l ON l.repository = w.repository AND l.blob = w.id AND l.is_manifest = 1
     JOIN repositories r ON r.id = l.repository
     JOIN blobs b ON b.id = w.id AND b.state = 'held'
     JOIN manifests m ON m.blob = w.id
@@ -102,30 +102,39 @@ _ROWS = f"""
     ORDER BY 15, 1, 2, 3, 11, 4
 """  # noqa: S608
 
-# Digests from ?1 to ?2, or from ?3 to ?4.
+# Digests from ?1 to ?2, or from ?3 to ?4. What lies above a config is asked of each repository, as in `SHARING`.
 FIND = f"""
     WITH RECURSIVE
     matched (id) AS MATERIALIZED (
         SELECT id FROM blobs WHERE digest BETWEEN ?1 AND ?2
         UNION ALL SELECT id FROM blobs WHERE digest BETWEEN ?3 AND ?4
     ),
-    configured (id) AS (
-        SELECT e.parent FROM matched CROSS JOIN edges e ON e.child = matched.id AND e.role = 'config'
-        UNION SELECT e.parent FROM configured JOIN edges e ON e.child = configured.id AND e.role = 'manifest'
+    configured (repository, id) AS (
+        SELECT l.repository, e.parent FROM matched CROSS JOIN edges e ON e.child = matched.id AND e.role = 'config'
+        CROSS JOIN links l ON l.blob = e.parent AND l.is_manifest = 1
+        UNION
+        SELECT l.repository, e.parent
+        FROM configured CROSS JOIN edges e ON e.child = configured.id AND e.role = 'manifest'
+        CROSS JOIN links l ON l.repository = configured.repository AND l.blob = e.parent AND l.is_manifest = 1
     ),
-    wanted (id, direct) AS (
-        SELECT id, 1 FROM matched UNION ALL SELECT id, 0 FROM configured WHERE id NOT IN matched
+    wanted (repository, id, direct) AS MATERIALIZED (
+        SELECT l.repository, l.blob, 1 FROM matched CROSS JOIN links l ON l.blob = matched.id AND l.is_manifest = 1
+        UNION ALL SELECT repository, id, 0 FROM configured WHERE id NOT IN matched
     )
     {_ROWS} LIMIT ?5
 """  # noqa: S608
 
+# Each way up stays in one repository: an index that names somebody's private manifest must not tell what that has.
 SHARING = f"""
     WITH RECURSIVE
-    above (id) AS (
-        SELECT e.parent FROM blobs c JOIN edges e ON e.child = c.id WHERE c.digest = ?1
-        UNION SELECT e.parent FROM above JOIN edges e ON e.child = above.id
+    above (repository, id) AS (
+        SELECT l.repository, e.parent FROM blobs c JOIN edges e ON e.child = c.id
+        JOIN links l ON l.blob = e.parent AND l.is_manifest = 1 WHERE c.digest = ?1
+        UNION
+        SELECT l.repository, e.parent FROM above CROSS JOIN edges e ON e.child = above.id
+        CROSS JOIN links l ON l.repository = above.repository AND l.blob = e.parent AND l.is_manifest = 1
     ),
-    wanted (id, direct) AS (SELECT id, 0 FROM above)
+    wanted (repository, id, direct) AS MATERIALIZED (SELECT repository, id, 0 FROM above)
     {_ROWS} LIMIT ?2
 """  # noqa: S608
 
@@ -137,6 +146,22 @@ EDGES = f"""
     JOIN edges e ON e.parent = p.id
     JOIN blobs c ON c.id = e.child
     ORDER BY p.digest, e.position
+"""  # noqa: S608
+
+# Of the manifests in ?1 (packed) by the views in ?2 (JSON: registry, path, trusted, where its digest begins in ?1, how
+# long that is); which one each row is about comes first.
+EDGES_SEEN = f"""
+    SELECT j.key, p.digest, e.position, c.digest, e.role, e.media_type, e.size, e.platform,
+           c.state = 'held' AND {seen("r.id", "c.id", "(e.role = 'manifest')", "json_extract(j.value, '$[2]')")}
+    FROM json_each(?2) j
+    CROSS JOIN repositories r
+      ON r.registry = json_extract(j.value, '$[0]') AND r.path = json_extract(j.value, '$[1]')
+    CROSS JOIN blobs p
+      ON p.digest = substr(?1, json_extract(j.value, '$[3]'), json_extract(j.value, '$[4]')) AND p.state = 'held'
+    CROSS JOIN edges e ON e.parent = p.id
+    JOIN blobs c ON c.id = e.child
+    WHERE {seen("r.id", "p.id", "1", "json_extract(j.value, '$[2]')")}
+    ORDER BY j.key, e.position
 """  # noqa: S608
 
 CONFIGS = f"""

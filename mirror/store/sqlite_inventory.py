@@ -21,6 +21,7 @@ from mirror.store.inventory import (
     Pin,
     Place,
     Usage,
+    View,
     Weight,
     cursor_after,
     read_cursor,
@@ -75,6 +76,15 @@ class SqliteInventory:
     async def edges(self, manifests: Sequence[Digest]) -> Sequence[Edge]:
         return [_edge(row) for row in await self._readers.all(reads.EDGES, reads.packed(manifests))]
 
+    async def edges_seen(
+        self, manifests: Sequence[tuple[View, Digest]]
+    ) -> Mapping[tuple[View, Digest], Sequence[Edge]]:
+        asked = list(dict.fromkeys(manifests))
+        found: list[list[Edge]] = [[] for _ in asked]
+        for number, *row in await self._readers.all(reads.EDGES_SEEN, *_viewed(asked)):
+            found[number].append(_edge(row))
+        return dict(zip(asked, found, strict=True))
+
     async def find(self, prefix: str, limit: int) -> Sequence[ImageRow]:
         if not prefix or len(prefix) > 2 * _LONGEST or set(prefix) - _HEX:
             return []
@@ -105,8 +115,10 @@ class SqliteInventory:
 
     # --- what people set ----------------------------------------------------------------------------------
 
-    async def set_tag(self, repository: Repository, name: str, to: Digest, at: float, actor: str) -> bool:
-        return await self._write_own(commands.set_tag, repository, name, to, at, actor)
+    async def set_tag(
+        self, repository: Repository, name: str, to: Digest, at: float, actor: str, source: View | None = None
+    ) -> bool:
+        return await self._write_own(commands.set_tag, repository, name, to, at, actor, source)
 
     async def remove_tag(self, repository: Repository, name: str, at: float, actor: str) -> Digest | None:
         return await self._write_own(commands.remove_tag, repository, name, at, actor)
@@ -240,6 +252,19 @@ def _edge(row: Row) -> Edge:
         platform=platform,
         held=bool(held),
     )
+
+
+def _viewed(manifests: Sequence[tuple[View, Digest]]) -> tuple[bytes, str]:
+    """As `EDGES_SEEN` reads them."""
+    digests: list[bytes] = []
+    places: list[tuple[str, str, bool, int, int]] = []
+    at = 1
+    for view, manifest in manifests:
+        digests.append(manifest.to_bytes())
+        home, length = view.repository, len(digests[-1])
+        places.append((home.registry, home.path, view.trusted, at, length))
+        at += length
+    return b"".join(digests), json.dumps(places)
 
 
 def _only(rows: Iterable[Row]) -> int:

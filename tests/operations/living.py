@@ -67,9 +67,10 @@ class Life(World):
         composition = Composition(
             catalog=self.catalog,
             configs=Configs(catalog=self.catalog, store=self.store),
+            rights=self.rights,
             host=Platform.of("linux", "amd64"),
         )
-        resolver = Resolver(catalog=self.catalog, sight=self.sight, names=self.names)
+        resolver = Resolver(catalog=self.catalog, rights=self.rights, sight=self.sight, names=self.names)
         self.tagging = Tag(
             resolver=resolver,
             composition=composition,
@@ -82,6 +83,7 @@ class Life(World):
             catalog=self.catalog,
             tags=self.tags,
             manifests=self.manifests,
+            tasks=self.tasks,
             clock=self.clock,
         )
         self.removing = Remove(
@@ -93,6 +95,7 @@ class Life(World):
             tags=self.tags,
             manifests=self.manifests,
             collector=self.sweep,
+            tasks=self.tasks,
             clock=self.clock,
         )
 

@@ -56,15 +56,17 @@ class Showing:
     """The operations. docker.io needs no credentials, ghcr.io has some; `own` are own names."""
 
     def __init__(self, *, host: str = "linux/amd64", own: Sequence[str] = (), rights: Rights | None = None) -> None:
-        self.world = World(credentials=["ghcr.io"])
-        rights = rights or self.world.rights
+        self.world = World(credentials=["ghcr.io"], rights=rights)
+        rights = self.world.rights
         self.catalog, self.store, self.clock = self.world.catalog, self.world.store, self.world.clock
         self.names = Names("docker.io", ["docker.io", "ghcr.io"], OwnNames(own))
         self.sight = Sight(rights=rights, proofs=self.world.proofs)
         self.configs = Configs(catalog=self.catalog, store=self.store)
-        self.composition = Composition(catalog=self.catalog, configs=self.configs, host=Platform.parse(host))
+        self.composition = Composition(
+            catalog=self.catalog, configs=self.configs, rights=rights, host=Platform.parse(host)
+        )
         self.describer = Describer(catalog=self.catalog, composition=self.composition, names=self.names)
-        self.resolver = Resolver(catalog=self.catalog, sight=self.sight, names=self.names)
+        self.resolver = Resolver(catalog=self.catalog, rights=rights, sight=self.sight, names=self.names)
         self.selection = Selection(resolver=self.resolver, composition=self.composition)
         self.list = ImageList(
             catalog=self.catalog,
@@ -121,7 +123,7 @@ class Showing:
         manifest = Manifest.parse(json.dumps(body).encode())
         for data in (raw, *layers):
             await self.blob(repository, data, proof)
-        await self._manifest(repository, tag, manifest, proof)
+        await self.hold_manifest(repository, tag, manifest, proof)
         return Held(manifest, Digest.of(raw), (*layers, *missing))
 
     async def index(
@@ -147,7 +149,7 @@ class Showing:
             entries.append(entry)
         body = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": entries}
         manifest = Manifest.parse(json.dumps(body).encode())
-        await self._manifest(repository, tag, manifest, proof)
+        await self.hold_manifest(repository, tag, manifest, proof)
         return manifest
 
     async def blob(self, repository: Repository, data: bytes, proof: Proof = Proof.ANONYMOUS) -> Digest:
@@ -164,7 +166,10 @@ class Showing:
         )
         assert moved
 
-    async def _manifest(self, repository: Repository, tag: str | None, manifest: Manifest, proof: Proof) -> None:
+    async def hold_manifest(
+        self, repository: Repository, tag: str | None, manifest: Manifest, proof: Proof = Proof.ANONYMOUS
+    ) -> None:
+        """A manifest alone, without what it names."""
         location = await self.store.put(manifest.raw, manifest.descriptor.digest)
         await self.catalog.hold_manifest(repository, manifest, location, proof, self.clock.wall())
         if tag is not None:

@@ -176,8 +176,8 @@ def test_a_mirror_that_asks_for_users_says_who_cannot_cope() -> None:
 def test_a_disk_without_room_is_said() -> None:
     """Breaks if a mirror that can keep nothing looks like any other."""
     full = report(row("docker.io"))
-    assert not [line for line in lines(full, [("127.0.0.1", 5000)], "/s", "docker.io") if "too full" in line]
+    assert not [line for line in lines(full, [("127.0.0.1", 5000)], "/s", "docker.io") if "less than min_free" in line]
     full["data"]["reserve_bytes"] = 6_000_000_000
-    (said,) = [line for line in lines(full, [("127.0.0.1", 5000)], "/s", "docker.io") if "too full" in line]
+    (said,) = [line for line in lines(full, [("127.0.0.1", 5000)], "/s", "docker.io") if "less than min_free" in line]
     assert "warning" in said
     assert "6.0 GB" in said or "6GB" in said

@@ -2,21 +2,25 @@
 
 import pytest
 
+from mirror.cache.rights import LOOPBACK, SOCKET, STRANGER, Principal
 from mirror.oci.digest import Digest
 from mirror.oci.names import Repository
 from mirror.operations.composition import NOTHING, Made, edges_below
 from mirror.store.inventory import ImageRow
+from mirror.store.protocols import Proof
 from tests.operations.showing import AMD64, ARM64, NOBODYS, Showing, made_at
-from tests.store.samples import ALPINE, digest_of
+from tests.store.samples import ALPINE, NGINX, TOOL, digest_of
 
+ONE = "2024-01-01T00:00:00Z"
 ARM_V6 = {"os": "linux", "architecture": "arm", "variant": "v6"}
 ARM_V7 = {"os": "linux", "architecture": "arm", "variant": "v7"}
 
 
-async def made(shown: Showing, tag: str, repository: Repository = ALPINE) -> Made:
+async def made(shown: Showing, tag: str, repository: Repository = ALPINE, *, principal: Principal = SOCKET) -> Made:
     row = await shown.catalog.image(repository, tag)
     assert row is not None
-    return (await shown.composition.of([row]))[row.manifest]
+    (found,) = await shown.composition.of(principal, [row])
+    return found
 
 
 async def test_a_single_image() -> None:
@@ -114,6 +118,59 @@ async def test_of_a_manifest_that_cannot_be_read_nothing_is_known() -> None:
     assert await made(shown, "3") == NOTHING
 
 
+async def test_what_its_repository_does_not_hold_is_not_held() -> None:
+    """A manifest that merely names somebody's private config, layer or child shows nothing of it, to nobody. Breaks
+    where `Edge.held` says that the bytes are anywhere."""
+    shown = Showing()
+    secret = await shown.hold(TOOL, "1", config=made_at(ONE), layers=[b"secret"], proof=Proof.CREDENTIALS)
+    (listed,) = [each for each in await shown.images() if each.repository == str(TOOL)]
+    assert listed.created == ONE  # and the catalog remembers it
+    await shown.hold_manifest(ALPINE, "same", secret.manifest)
+    await shown.index(ALPINE, "index", [(secret.manifest, AMD64)])
+    for principal in (SOCKET, STRANGER):
+        found = await made(shown, "same", principal=principal)
+        (child,) = found.children
+        assert (child.config_held, child.size, child.platform) == (False, secret.manifest.descriptor.size, None)
+        assert (found.id, found.created, found.complete) == (secret.config, None, False)
+    await shown.catalog.remove_manifest(ALPINE, secret.digest, 1, "me")
+    for principal in (SOCKET, STRANGER):
+        found = await made(shown, "index", principal=principal)
+        (child,) = found.children
+        assert (child.held, child.config, child.size) == (False, None, 0)
+        assert (found.id, found.created, found.complete) == (None, None, False)
+
+
+async def test_what_needs_credentials_is_held_for_the_trusted() -> None:
+    """The image was public, and is private since. Breaks where a link is a link."""
+    shown = Showing()
+    secret = await shown.hold(TOOL, "1", config=made_at(ONE), proof=Proof.CREDENTIALS)
+    await shown.hold_manifest(TOOL, "1", secret.manifest)
+    for principal, created in ((SOCKET, ONE), (LOOPBACK, ONE), (STRANGER, None), (SOCKET, ONE)):
+        found = await made(shown, "1", TOOL, principal=principal)
+        assert (found.created, found.complete) == (created, created is not None)
+
+
+async def test_public_blobs_are_held_under_any_repository_and_manifests_are_not() -> None:
+    shown = Showing()
+    held = await shown.hold(NGINX, "1", config=made_at(ONE))
+    await shown.hold_manifest(ALPINE, "1", held.manifest)
+    found = await made(shown, "1", principal=STRANGER)
+    assert (found.created, found.complete) == (ONE, True)
+    other = await shown.hold(NGINX, "2", config=ARM64)
+    await shown.index(ALPINE, "2", [(other.manifest, ARM64)])
+    assert not (await made(shown, "2")).children[0].held
+
+
+async def test_one_manifest_in_two_repositories_is_two_images() -> None:
+    """Breaks where what one page has of the one is told of the other."""
+    shown = Showing()
+    secret = await shown.hold(TOOL, "1", config=made_at(ONE), proof=Proof.CREDENTIALS)
+    await shown.hold_manifest(ALPINE, "1", secret.manifest)
+    rows = [await shown.catalog.image(home, "1") for home in (ALPINE, TOOL, ALPINE)]
+    found = await shown.composition.of(SOCKET, [row for row in rows if row is not None])
+    assert [(each.created, each.complete) for each in found] == [(None, False), (ONE, True), (None, False)]
+
+
 async def test_many_at_once() -> None:
     """More than one question's worth; fails where a slice is lost."""
     shown = Showing()
@@ -128,8 +185,8 @@ async def test_many_at_once() -> None:
         rows += page
         if cursor is None:
             break
-    found = await shown.composition.of(rows)
-    assert {digest: each.id for digest, each in found.items()} == wanted
+    found = await shown.composition.of(SOCKET, rows)
+    assert {row.manifest: each.id for row, each in zip(rows, found, strict=True)} == wanted
 
 
 async def test_edges_of_nothing() -> None:

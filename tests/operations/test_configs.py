@@ -12,8 +12,9 @@ from mirror.oci.manifest import DOCKER_CONFIG, OCI_CONFIG
 from mirror.operations import configs
 from mirror.operations.configs import parsed
 from mirror.store.inventory import ConfigFacts, Edge
+from mirror.store.protocols import Proof
 from tests.operations.showing import AMD64, Held, Showing
-from tests.store.samples import ALPINE
+from tests.store.samples import ALPINE, NGINX, TOOL
 
 CREATED = "2024-05-22T18:18:12.052034407Z"
 
@@ -132,6 +133,28 @@ async def test_labels_are_kept_in_memory() -> None:
     for number, wrong in enumerate(odd_ones):
         odd = await shown.hold(ALPINE, f"odd{number}", config=wrong)
         assert await shown.configs.labels(ALPINE, odd.config) == {}
+
+
+async def test_a_config_is_read_for_who_holds_it_or_if_it_is_public() -> None:
+    """Breaks where `_read` takes whatever the store has, or labels are kept by the config alone."""
+    shown = Counting()
+    config = {"config": {"Labels": {"a": "1"}}}
+    held = await shown.hold(TOOL, "1", config=config, proof=Proof.CREDENTIALS)
+    assert await shown.configs.labels(TOOL, held.config) == {"a": "1"}
+    for _ in range(2):
+        assert await shown.configs.labels(ALPINE, held.config) == {}
+        assert await shown.configs.document(ALPINE, held.config) is None
+    await shown.blob(NGINX, json.dumps(config).encode())
+    assert await shown.configs.document(ALPINE, held.config) == config
+    assert await shown.configs.labels(ALPINE, held.config) == {"a": "1"}  # that there were none was not kept
+
+
+async def test_what_is_noted_of_one_that_he_may_not_see_is_not_said() -> None:
+    shown = Counting()
+    held = await shown.hold(ALPINE, "3")
+    assert list(await shown.facts(held)) == [held.digest]
+    edge = Edge(held.digest, 0, held.config, "config", OCI_CONFIG, 5, None, held=False)
+    assert await shown.configs.facts({held.digest: (ALPINE, edge)}) == {}
 
 
 async def test_documents_can_be_written_again() -> None:

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from mirror.cache.rights import SOCKET, STRANGER, Principal
+from mirror.cache.rights import LOOPBACK, SOCKET, STRANGER, Principal
 from mirror.errors import ManifestUnknown, RequestInvalid
 from mirror.oci.names import Reference
 from mirror.operations.image import ImageDetail, Layer
@@ -130,6 +130,35 @@ async def test_names_that_he_may_not_see_are_left_out() -> None:
     assert (await look(shown, "alpine:3", principal=STRANGER)).tags == ("docker.io/library/alpine:3",)
     with pytest.raises(ManifestUnknown):
         await look(shown, f"ghcr.io/team/tool@{held.digest}", principal=STRANGER)
+
+
+@pytest.mark.parametrize("principal", [SOCKET, STRANGER], ids=lambda each: str(each.role))
+async def test_what_is_merely_named_is_not_shown(principal: Principal) -> None:
+    """A public manifest that has somebody's private config, an index that has his image. Breaks where a config is read
+    whoever holds it, or a child is held wherever it is: both show the password."""
+    shown = Showing()
+    config = made_at("2024-01-01T00:00:00Z", config={"Env": ["PASSWORD=hunter2"]})
+    secret = await shown.hold(TOOL, "1", config=config, layers=[b"secret"], proof=Proof.CREDENTIALS)
+    assert (await look(shown, "ghcr.io/team/tool:1")).config == config
+    await shown.hold_manifest(NGINX, "1", secret.manifest)
+    await shown.index(ALPINE, "1", [(secret.manifest, AMD64)])
+    found = await look(shown, "nginx:1", principal=principal)
+    assert (found.config, found.created, found.complete) == (None, None, False)
+    assert [layer.held for layer in found.layers] == [False]
+    found = await look(shown, "alpine:1", principal=principal)
+    assert (found.config, found.created, found.id, found.layers) == (None, None, None, ())
+    assert [(each.held, each.id, each.size) for each in found.children] == [(False, None, 0)]
+    with pytest.raises(ManifestUnknown):
+        await look(shown, "alpine:1", "linux/amd64", principal)
+
+
+async def test_what_needs_credentials_is_shown_to_the_trusted() -> None:
+    shown = Showing()
+    secret = await shown.hold(TOOL, "1", config=made_at("2024-01-01T00:00:00Z"), proof=Proof.CREDENTIALS)
+    await shown.hold_manifest(TOOL, "1", secret.manifest)  # this much was public once
+    assert (await look(shown, "ghcr.io/team/tool:1", principal=LOOPBACK)).config is not None
+    found = await look(shown, "ghcr.io/team/tool:1", principal=STRANGER)
+    assert (found.config, found.created, [layer.held for layer in found.layers]) == (None, None, [False])
 
 
 async def test_an_artifact() -> None:

@@ -173,6 +173,33 @@ async def test_before_an_image_that_may_not_be_seen() -> None:
         await shown.images(wanted, principal=STRANGER)
 
 
+async def test_a_private_config_that_is_merely_named_says_nothing() -> None:
+    """Breaks where a row's config is whatever has that digest: filters then tell its labels and its time."""
+    shown = Showing()
+    labels = {"customer": "acme"}
+    secret = await shown.hold(TOOL, "1", config=made_at(TWO, config={"Labels": labels}), proof=Proof.CREDENTIALS)
+    await shown.hold_manifest(ALPINE, "1", secret.manifest)
+    await shown.index(NGINX, "1", [(secret.manifest, AMD64)])
+    await shown.hold(ALPINE, "old", config=made_at(ONE))
+    for text in ("label=customer", "since=alpine:old"):
+        assert await shown.named(Wanted(filters=(text,))) == ["ghcr.io/team/tool:1"]
+        assert await shown.named(Wanted(filters=(text,)), principal=STRANGER) == []
+    alpine, nginx = [each for each in await shown.images(principal=STRANGER) if each.tag == "1"]
+    assert (alpine.id, alpine.created, alpine.complete) == (str(secret.config), None, False)  # its bytes say as much
+    assert (nginx.id, nginx.created, nginx.complete, nginx.platforms[0].held) == (None, None, False, False)
+
+
+async def test_what_needs_credentials_is_filtered_for_the_trusted() -> None:
+    """Breaks where labels are remembered for whoever asks next."""
+    shown = Showing()
+    config = made_at(ONE, config={"Labels": {"a": "1"}})
+    secret = await shown.hold(TOOL, "1", config=config, proof=Proof.CREDENTIALS)
+    await shown.hold_manifest(TOOL, "1", secret.manifest)  # this much was public once
+    wanted = Wanted(filters=("label=a",))
+    for principal, found in ((SOCKET, ["ghcr.io/team/tool:1"]), (STRANGER, [])):
+        assert await shown.named(wanted, principal=principal) == found
+
+
 # --- pages, sight, totals ---------------------------------------------------------------------------------------
 
 

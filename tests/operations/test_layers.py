@@ -42,6 +42,20 @@ async def test_of_an_index_those_of_one_platform() -> None:
     assert not any(layer.shared_with for layer in found)
 
 
+async def test_what_another_repository_holds_is_not_held_here() -> None:
+    """Breaks where `edges` is asked: whoever names a private layer, or image, learns that it is here, and of what."""
+    shown = Showing()
+    secret = await shown.hold(TOOL, "1", layers=[b"secret"], proof=Proof.CREDENTIALS)
+    await shown.hold(ALPINE, "mine", config={"n": 1}, layers=[b"mine"], missing=[b"secret"])
+    await shown.index(NGINX, "1", [(secret.manifest, AMD64)])
+    for principal in (SOCKET, STRANGER):
+        found = (await shown.layers.of(principal, "alpine:mine", None)).layers
+        assert [layer.held for layer in found] == [True, False]
+        assert found[1].shared_with == ()
+        # the index does not tell what is in the image that it names
+        assert (await shown.layers.of(principal, "nginx:1", None)).layers == ()
+
+
 async def test_an_index_of_which_no_image_is_held_has_none() -> None:
     shown = Showing()
     elsewhere = await Showing().hold(ALPINE, None)

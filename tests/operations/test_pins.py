@@ -27,7 +27,7 @@ async def life(catalog: Catalog) -> AsyncIterator[Life]:
 def pins(life: Life) -> Pins:
     return Pins(
         catalog=life.catalog,
-        resolver=Resolver(catalog=life.catalog, sight=life.sight, names=life.names),
+        resolver=Resolver(catalog=life.catalog, rights=life.rights, sight=life.sight, names=life.names),
         rights=life.rights,
         sight=life.sight,
         names=life.names,

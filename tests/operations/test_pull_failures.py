@@ -165,8 +165,26 @@ async def test_what_a_killed_or_ended_mirror_had_is_gone_on_from(tmp_path: Path)
             assert one(await pulling, "error")["exit_code"] == 1
         gate.release()
         async with mirror_in_process(tmp_path / "data", section) as mirror, asking(mirror) as api:
-            assert one(await api.pull("alpine:3"), "pulled")["status"] == "newer"
+            sent = registry.sent(f"*/blobs/{digest}")
+            pulled = one(await api.pull("alpine:3"), "pulled")
+            assert pulled["status"] == "newer"
+            assert pulled["bytes_fetched"] <= registry.sent(f"*/blobs/{digest}") - sent + 1000  # not what was staged
         assert registry.sent(f"*/blobs/{digest}") <= 1.3 * len(data)
+
+
+async def test_an_image_that_went_while_it_came_is_no_success(upstream: Upstream) -> None:
+    """Broken by saying "pulled" of what room was made from, or what was removed, while its last layer came."""
+    registry, mirror, api = upstream
+    image = registry.add_image("library/alpine", "3", layers=[2 * MIB])
+    gate = Gate()
+    registry.script(f"GET */blobs/{image.layers[0][0]}", hang_after(MIB, gate), times=1)
+    pulling = begin(api.pull("alpine:3"))
+    await until(lambda: registry.count(f"GET */blobs/{image.layers[0][0]}"))
+    assert one(await api.all("/remove", references=["alpine:3"]), "untagged")["name"] == NAME
+    gate.release()
+    error = one(await pulling, "error")
+    assert (error["exit_code"], "did not stay" in error["message"]) == (1, True)
+    await mirror.idle()
 
 
 def staged_sizes(data: Path) -> list[int]:

@@ -1,5 +1,6 @@
 """`rmi`: what goes, what stays, what has to be forced; and that a dry run foresees just that."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from typing import Any
@@ -17,7 +18,8 @@ from mirror.operations.remove import Deleted, Event, Freed, Untagged
 from mirror.store.catalog import Catalog
 from mirror.store.inventory import Move
 from mirror.store.protocols import Origin, Totals
-from tests.cache.support import nobody
+from tests.cache.scripted import Gate
+from tests.cache.support import nobody, settled
 from tests.operations.living import Life
 from tests.store.samples import ALPINE, CONFIG, NGINX, OWN, TOOL, digest_of, image
 
@@ -69,6 +71,35 @@ async def removed(life: Life, *references: str, **more: Any) -> list[Event]:
 
 async def is_held(life: Life, repository: Repository, manifest: Manifest) -> bool:
     return await life.manifests.held(repository, manifest.descriptor.digest) is not None
+
+
+async def test_who_leaves_in_the_middle_leaves_nothing_that_is_remembered(
+    life: Life, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Breaks if what memory has is forgotten only by a request that is still there when the catalog has written."""
+    await life.hold(ALPINE, "3", "one")
+    assert life.tags.remembered(LOOPBACK, ALPINE, "3") is not None
+    gate, remove_tag = Gate(), life.catalog.remove_tag
+
+    async def slow(*what: Any) -> Any:
+        gone = await remove_tag(*what)
+        await gate.wait()
+        return gone
+
+    monkeypatch.setattr(life.catalog, "remove_tag", slow)
+    removing = life.tasks.spawn("client", life.remove("alpine:3"))
+    await gate.reached.wait()
+    removing.cancel()
+    await asyncio.wait([removing])
+    gate.release()
+    await settled(lambda: life.tags.remembered(LOOPBACK, ALPINE, "3") is None)
+
+
+async def test_what_is_removed_by_force_is_pinned_no_more(life: Life) -> None:
+    await life.hold(ALPINE, "3", "one")
+    await life.catalog.pin(Reference(ALPINE, "3", None), "me", 1)
+    await life.remove("alpine:3", force=True)
+    assert not await life.catalog.pins()
 
 
 # --- tags -----------------------------------------------------------------------------------------------------------

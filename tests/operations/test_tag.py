@@ -29,9 +29,9 @@ from mirror.store.catalog import Catalog
 from mirror.store.inventory import Move
 from mirror.store.protocols import Origin
 from tests.cache.scripted import Gate, unreachable
-from tests.cache.support import nobody
+from tests.cache.support import nobody, settled
 from tests.operations.living import Life
-from tests.store.samples import ALPINE, CONFIG, NGINX, OWN, TOOL, digest_of, image
+from tests.store.samples import ALPINE, CONFIG, NGINX, OWN, TOOL, digest_of, image, index
 
 APP = Repository("docker.io", "team/app")
 ONE = Repository("local", "app")
@@ -259,6 +259,87 @@ async def test_private_content_is_opened_by_whoever_may_read_it(catalog: Catalog
         await life.pull(TOOL, digest_of("secret"), STRANGER)
 
 
+EVIL = Repository("docker.io", "evil/x")
+BOB = Principal(Role.USER, "bob")
+
+
+async def with_a_secret(catalog: Catalog) -> Life:
+    """ghcr.io/team/tool:1 is private and here; Bob, who may not read it, may name images."""
+    rules = [Rule(frozenset({"bob"}), ("team/*",), frozenset({Action.PULL, Action.PUSH}))]
+    life = Life(catalog, rights=Rights(shared=nobody, users=True, rules=rules), credentials=["ghcr.io"])
+    life.other.private.add(TOOL)
+    await life.hold(TOOL, "1", "secret")
+    return life
+
+
+async def test_whoever_knows_a_private_manifest_gets_none_of_its_layers(catalog: Catalog) -> None:
+    """He has his own repository serve its bytes. Breaks where the layers come from whoever has the manifest too."""
+    life = await with_a_secret(catalog)
+    secret = image("secret")
+    life.hub.push(EVIL, secret, "x")
+    await life.tags.by_tag(BOB, EVIL, "x")
+    for source in ("docker.io/evil/x:x", secret.descriptor.digest.short, Digest.of(CONFIG).short):
+        text = await refused(life, source, "team/app:1", Conflict, BOB)
+        assert text.startswith("evil/x:x is not here as a whole")
+        assert "pull it first" in text
+    assert "pull it first" in await refused(life, "docker.io/evil/x:x", "team/app:1", Conflict, SOCKET)
+    with pytest.raises(BlobUnknown):
+        await life.pull(OWN, digest_of("secret"), BOB)
+
+
+async def test_nor_of_an_index_that_names_it(catalog: Catalog) -> None:
+    """Breaks where a child is taken from wherever it is."""
+    life = await with_a_secret(catalog)
+    mine = image("mine")
+    life.offer(EVIL, mine, layers=["mine"])
+    life.hub.push(EVIL, index([mine, image("secret")]), "x")
+    await life.tags.by_tag(BOB, EVIL, "x")
+    assert "pull it first" in await refused(life, "docker.io/evil/x:x", "team/app:1", Conflict, BOB)
+    await life.manifests.by_digest(BOB, EVIL, mine.descriptor.digest)
+    await life.hold_parts(EVIL, mine, BOB)
+    await life.tag("docker.io/evil/x:x", "team/app:1", BOB)  # as an index of which one platform is here
+    assert await life.pull(OWN, digest_of("mine"), BOB) == b"mine"
+    for read in (
+        life.pull(OWN, digest_of("secret"), BOB),
+        life.manifests.by_digest(BOB, OWN, image("secret").descriptor.digest),
+    ):
+        with pytest.raises(MirrorError):
+            await read
+
+
+async def test_once_pulled_it_is_whole_there_too(catalog: Catalog) -> None:
+    """What the refusal advises helps, and every layer is then under the own name."""
+    life = await with_a_secret(catalog)
+    secret, other = image("secret"), Repository("ghcr.io", "team/other")
+    life.offer(other, secret, "1", layers=["secret"])
+    life.other.private.add(other)
+    await life.tags.by_tag(SOCKET, other, "1")
+    assert "pull it first" in await refused(life, "ghcr.io/team/other:1", "team/app:1", Conflict)
+    await life.hold_parts(other, secret)
+    await life.tag("ghcr.io/team/other:1", "team/app:1")
+    assert await life.pull(OWN, digest_of("secret"), STRANGER) == b"secret"
+
+
+async def test_public_layers_are_had_from_anywhere(catalog: Catalog) -> None:
+    """As a client that has them already, and asks for none of them again, leaves them."""
+    life = Life(catalog)
+    manifest = await life.hold(ALPINE, "3.20", "one")
+    life.offer(NGINX, manifest, "1")
+    await life.tags.by_tag(STRANGER, NGINX, "1")
+    await life.tag("nginx:1", "team/app:1")
+    assert await life.pull(OWN, digest_of("one"), STRANGER) == b"one"
+
+
+async def test_of_images_with_one_id_one_that_is_whole_is_taken(catalog: Catalog) -> None:
+    """Breaks where only the first of them is looked at: docker.io's comes before ghcr.io's."""
+    life = await with_a_secret(catalog)
+    secret = image("secret")
+    life.hub.push(EVIL, secret, "x")
+    await life.tags.by_tag(BOB, EVIL, "x")
+    await life.tag(secret.descriptor.digest.short, "team/app:1", SOCKET)
+    assert await life.pull(OWN, digest_of("secret"), STRANGER) == b"secret"
+
+
 # --- sources --------------------------------------------------------------------------------------------------------
 
 
@@ -468,3 +549,35 @@ async def test_what_was_asked_before_a_tag_was_set_is_not_remembered_after(
     life.clock.advance(10_000)
     assert (await life.tags.by_tag(LOOPBACK, ALPINE, "3.19")).kept.manifest == image("two")  # he asked before
     assert (await life.tags.by_tag(LOOPBACK, ALPINE, "3.19")).kept.manifest == manifest
+
+
+async def test_an_image_that_has_the_name_keeps_it(life: Life) -> None:
+    """As docker does: no registry is asked, and the tag stays its registry's."""
+    await life.hold(ALPINE, "3", "one")
+    asked = len(life.hub.anonymous.asked)
+    tagged = await life.tag("alpine:3", "docker.io/library/alpine:3")
+    assert tagged.name == "docker.io/library/alpine:3"
+    row = await life.catalog.tag(ALPINE, "3")
+    assert row is not None
+    assert (row.origin, len(life.hub.anonymous.asked)) == (Origin.UPSTREAM, asked)
+
+
+async def test_who_leaves_in_the_middle_has_made_the_name(life: Life, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Breaks if only a request that is still there makes an own name known: it would be asked of a registry until the
+    next start."""
+    await life.hold(ALPINE, "3", "one")
+    gate, set_tag = Gate(), life.catalog.set_tag
+
+    async def slow(*what: Any) -> Any:
+        done = await set_tag(*what)
+        await gate.wait()
+        return done
+
+    monkeypatch.setattr(life.catalog, "set_tag", slow)
+    tagging = life.tasks.spawn("client", life.tag("alpine:3", "team/app:1"))
+    await gate.reached.wait()
+    tagging.cancel()
+    await asyncio.wait([tagging])
+    assert not life.ownership.is_own("team/app")
+    gate.release()
+    await settled(lambda: life.ownership.is_own("team/app"))

@@ -4,6 +4,7 @@ import pytest
 
 from mirror.cache.rights import SOCKET, STRANGER, Principal, Rights
 from mirror.errors import NameInvalid, NameUnknown, Offline, RequestInvalid, UpstreamNoAnswer
+from mirror.oci.digest import Digest
 from mirror.oci.names import Repository
 from mirror.operations.tags import TagEntry, TagPage, cursor_after
 from mirror.store.protocols import Proof
@@ -210,13 +211,25 @@ async def moved(shown: Showing, times: int) -> list[str]:
 async def test_history_is_newest_first_and_knows_what_was_dropped() -> None:
     shown = Showing()
     digests = await moved(shown, 2)
-    await shown.catalog.drop_tag(ALPINE, "3", 2_000_000_000.0, "me")
+    await shown.catalog.drop_tag(ALPINE, "3", Digest.parse(digests[0]), 2_000_000_000.0, "me")
     page = await moves(shown)
     assert [(move.name, move.digest, move.actor) for move in page.history] == [
         ("3", None, "me"), ("3", digests[0], "test"), ("3", digests[1], "test"),
     ]  # fmt: skip
     assert page.history[0].at == 2_000_000_000.0
     assert (page.tags, page.next, page.repository) == ((), None, "docker.io/library/alpine")
+
+
+async def test_history_shows_strangers_the_moves_of_what_they_may_see() -> None:
+    """Breaks if a repository that is public now shows how its tags moved while it was private."""
+    shown = Showing()
+    secret = await shown.hold(ALPINE, "3", config={"n": "secret"}, proof=Proof.CREDENTIALS)
+    await shown.catalog.drop_tag(ALPINE, "3", secret.digest, 5, "upstream")
+    public = await shown.hold(ALPINE, "3", config={"n": "public"})
+    await shown.catalog.drop_tag(ALPINE, "3", public.digest, 6, "upstream")
+    told = [move.digest for move in (await moves(shown, principal=STRANGER)).history]
+    assert told == [None, str(public.digest)]
+    assert len((await moves(shown)).history) == 4
 
 
 @pytest.mark.parametrize("limit", [1, 2, 3, 7])

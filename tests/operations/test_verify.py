@@ -166,6 +166,11 @@ async def test_a_read_error_is_damage(upstream: Upstream, tmp_path: Path, monkey
     registry.forget()
     healed = one(await api.verify(repair=True), "bad")  # it can be read again: nothing is fetched
     assert (healed["state"], registry.count(f"GET */blobs/{image.layers[0][0]}")) == ("healed", 0)
+    rot(file_of(tmp_path, image.layers[0][0]))
+    await api.verify()
+    again = await api.verify(repair=True)
+    assert end(again) == (2, 0)  # what is healed is not looked at, or counted, a second time
+    assert [event["done"] for event in of(again, "progress")][-1] == of(again, "progress")[-1]["total"] == 3
     assert (await mirror.get(f"/v2/library/alpine/blobs/{image.layers[0][0]}")).status == 200
 
 

@@ -11,28 +11,34 @@ from mirror.oci.digest import Digest
 from mirror.oci.names import Reference, Repository
 from mirror.store.commands.rows import blob_row, held_manifest, make_repository, repository_id, used
 from mirror.store.commands.tags import place_tag, record_move
-from mirror.store.conditions import EVICTABLE, UNKEPT
-from mirror.store.inventory import ConfigFacts
+from mirror.store.conditions import EVICTABLE, UNKEPT, seen
+from mirror.store.inventory import ConfigFacts, View
 from mirror.store.protocols import Origin
 
 EVICTOR = "eviction"  # who stands in the history of a tag that eviction dropped
 
-# The manifest ?2 and what is held below it are linked in the own repository ?1, as far as a repository that holds the
-# manifest holds that too: a manifest that names somebody's private layer proves nothing of it. Public blobs may be
-# had under any name; manifests are served only where they are linked.
-_ADOPT = """
+# The held manifest that has the digest ?1 and that the view of ?2 (registry), ?3 (path) and ?4 (trusted) shows.
+_TAKEN = f"""
+    SELECT r.id, b.id FROM repositories r JOIN blobs b ON b.digest = ?1 AND b.state = 'held'
+    JOIN manifests m ON m.blob = b.id
+    WHERE r.registry = ?2 AND r.path = ?3 AND {seen("r.id", "b.id", "1", "?4")}
+"""  # noqa: S608 — SQL of our own, here and below
+
+# The manifest ?2 and what is held below it are linked in the own repository ?1, as far as the view of ?4 (repository)
+# and ?5 (trusted) shows it: a manifest that names somebody's private layer proves nothing of it, nor does it that the
+# same manifest is held elsewhere, together with that layer.
+_ADOPT = f"""
     WITH RECURSIVE below (id, is_manifest) AS (
         SELECT ?2, 1
-        UNION SELECT e.child, e.role = 'manifest' FROM below w JOIN edges e ON e.parent = w.id WHERE w.is_manifest
+        UNION
+        SELECT e.child, e.role = 'manifest'
+        FROM below w JOIN edges e ON e.parent = w.id JOIN blobs b ON b.id = e.child AND b.state = 'held'
+        WHERE w.is_manifest AND {seen("?4", "e.child", "(e.role = 'manifest')", "?5")}
     )
     INSERT INTO links (repository, blob, is_manifest, linked_at, pushed_at)
-    SELECT ?1, w.id, w.is_manifest, ?3, ?3 FROM below w JOIN blobs b ON b.id = w.id AND b.state = 'held'
-    WHERE EXISTS (
-        SELECT 1 FROM links l WHERE l.blob = w.id AND l.is_manifest = w.is_manifest AND (
-            (l.anonymous_at IS NOT NULL AND NOT w.is_manifest)
-            OR EXISTS (SELECT 1 FROM links s WHERE s.repository = l.repository AND s.blob = ?2 AND s.is_manifest = 1)))
+    SELECT ?1, w.id, w.is_manifest, ?3, ?3 FROM below w WHERE true
     ON CONFLICT DO UPDATE SET pushed_at = max(coalesce(pushed_at, 0), excluded.pushed_at)
-"""
+"""  # noqa: S608
 
 # As for what was pushed: what the own repository ?1 took with the manifest ?2 has its manifest, and waits for none.
 _AWAITED_NO_MORE = """
@@ -52,7 +58,7 @@ _LEFT_BEHIND = f"""
     CROSS JOIN links l ON l.repository = ?1 AND l.blob = w.id AND l.is_manifest = 1
     CROSS JOIN blobs b ON b.id = l.blob
     WHERE (?3 OR l.pushed_at IS NULL) AND {UNKEPT}
-"""  # noqa: S608 — SQL of our own
+"""  # noqa: S608
 
 # Whether nothing keeps the manifest ?2, which ?1 holds, there but the tags that it had.
 _KEPT_BY_NOTHING = f"""
@@ -71,13 +77,12 @@ _CANDIDATE = f"""
 # --- tags -----------------------------------------------------------------------------------------------------------
 
 
-def set_tag(db: Connection, repository: Repository, name: str, to: Digest, at: float, actor: str) -> bool:
+def set_tag(
+    db: Connection, repository: Repository, name: str, to: Digest, at: float, actor: str, source: View | None
+) -> bool:
     """`Lifecycle.set_tag`."""
-    target = _linked_anywhere(db, to) if repository.is_own else None
-    if target is not None:
-        taker = make_repository(db, repository)
-        db.execute(_ADOPT, (taker, target, at))
-        db.execute(_AWAITED_NO_MORE, (taker, target))
+    if source is not None and repository.is_own:
+        _adopt(db, repository, to, at, source)
     home = repository_id(db, repository)
     found = None if home is None else held_manifest(db, home, to)
     if home is None or found is None:
@@ -86,14 +91,16 @@ def set_tag(db: Connection, repository: Repository, name: str, to: Digest, at: f
     return True
 
 
-def _linked_anywhere(db: Connection, digest: Digest) -> int | None:
-    """The row of a held manifest that some repository holds, or None."""
-    row = db.execute(
-        "SELECT b.id FROM blobs b JOIN manifests m ON m.blob = b.id WHERE b.digest = ? AND b.state = 'held'"
-        " AND EXISTS (SELECT 1 FROM links l WHERE l.blob = b.id AND l.is_manifest = 1)",
-        (digest.to_bytes(),),
-    ).fetchone()
-    return row[0] if row else None
+def _adopt(db: Connection, repository: Repository, to: Digest, at: float, source: View) -> None:
+    """Link in an own repository what the source shows of a manifest; nothing where it does not show that itself."""
+    home = source.repository
+    row = db.execute(_TAKEN, (to.to_bytes(), home.registry, home.path, source.trusted)).fetchone()
+    if row is None:
+        return
+    giver, manifest = row
+    taker = make_repository(db, repository)
+    db.execute(_ADOPT, (taker, manifest, at, giver, source.trusted))
+    db.execute(_AWAITED_NO_MORE, (taker, manifest))
 
 
 # --- removal and eviction -------------------------------------------------------------------------------------------

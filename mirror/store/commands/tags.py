@@ -100,10 +100,15 @@ def tag_gone(db: Connection, repository: Repository, name: str, at: float) -> No
         db.execute("UPDATE tags SET gone_at = coalesce(gone_at, ?) WHERE repository = ? AND name = ?", (at, home, name))
 
 
-def drop_tag(db: Connection, repository: Repository, name: str, at: float, actor: str) -> None:
+def drop_tag(db: Connection, repository: Repository, name: str, expected: Digest, at: float, actor: str) -> None:
     """`Tags.drop_tag`."""
-    home = repository_id(db, repository)
-    if home is None:
+    home, blob = repository_id(db, repository), blob_row(db, expected)
+    if home is None or blob is None:
         return
-    if db.execute("DELETE FROM tags WHERE repository = ? AND name = ?", (home, name)).rowcount:
+    dropped = db.execute(
+        "DELETE FROM tags WHERE repository = ?1 AND name = ?2 AND manifest = ?3"
+        " AND NOT EXISTS (SELECT 1 FROM pins WHERE repository = ?1 AND reference = ?2)",
+        (home, name, blob[0]),
+    )
+    if dropped.rowcount:
         record_move(db, home, name, None, at, actor)
