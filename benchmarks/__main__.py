@@ -1,10 +1,11 @@
 """`python -m benchmarks [names…] [--quick]`: measure the mirror beside its peers, and print a table."""
 
 import argparse
+import os
 import sys
 import time
 
-from benchmarks import cli, cold, docker, hot, lists, manifests, memory, small
+from benchmarks import cli, cold, docker, hot, lists, manifests, memory, push, small
 from benchmarks.rounds import HEADER, Measure
 from tests.support.packages import BENCHMARK_PROGRAMS, PROGRAMS, missing
 from tests.support.processes import remove_scratch
@@ -16,6 +17,8 @@ MEASURES: tuple[Measure, ...] = (
     cold.ONE,
     small.MEASURE,
     memory.MEASURE,
+    push.MEASURE,
+    push.ONE_LAYER,
     docker.MEASURE,
     cli.MEASURE,
     lists.MEASURE,
@@ -40,6 +43,7 @@ def main(arguments: list[str]) -> int:
     if lacking:
         print(f"missing: {' '.join(lacking)}; as root, python -m tests.support.packages --benchmarks", file=sys.stderr)
         return 1
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # else each start would compile us, as no installed mirror does
     return _measure([each for each in MEASURES if each.name in options.names or not options.names], options.quick)
 
 

@@ -7,6 +7,7 @@ write one, since ours is on too.
 import os
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -52,15 +53,25 @@ def blob_path(blob: Blob) -> str:
 
 
 class Mirror:
-    """`mirror serve` in front of the registry at `upstream_url`, its access log on. `inside`: a namespace to run in."""
+    """`mirror serve` in front of the registry at `upstream_url` (None: of nothing), its access log on. `inside`: a
+    namespace to run in; `own`: names that may be pushed without asking;
+    `more`: further registries, by their settings."""
 
     name = "mirror"
 
-    def __init__(self, upstream_url: str, *, inside: Namespace | None = None) -> None:
+    def __init__(
+        self,
+        upstream_url: str | None,
+        *,
+        inside: Namespace | None = None,
+        own: Sequence[str] = (),
+        more: Mapping[str, Mapping[str, object]] | None = None,
+    ) -> None:
         self._folder = scratch_folder("mirror")
         self.process = MirrorProcess(
             self._folder,
-            {"docker.io": upstream_url},
+            {"docker.io": upstream_url or "http://127.0.0.1:9", **(more or {})},
+            environment={"MIRROR_OWN": ",".join(own)} if own else {},
             host=inside.address if inside is not None else "127.0.0.1",
             arguments=("--access-log", str(self._folder / "access.log")),
             prefix=tuple(inside.prefix) if inside is not None else (),

@@ -84,6 +84,16 @@ class BlobUploadInvalid(MirrorError):
     code, status = "BLOB_UPLOAD_INVALID", 400
 
 
+class UploadOutOfOrder(MirrorError):
+    """An upload goes on elsewhere: `offset` bytes were accepted (distribution-spec, "Pushing a blob in chunks")."""
+
+    code, status = "BLOB_UPLOAD_INVALID", 416
+
+    def __init__(self, message: str, *, offset: int) -> None:
+        super().__init__(message)
+        self.offset = offset
+
+
 class RequestInvalid(MirrorError):
     """A header or a query that cannot be understood: several ranges in thousands, a count that is no number."""
 
@@ -206,6 +216,12 @@ class UpstreamGone(UpstreamError):
     def __init__(self, message: str, *, registry: str, refused: bool = False) -> None:
         super().__init__(message, registry=registry)
         self.refused = refused
+
+
+class UpstreamRefused(UpstreamError):
+    """The registry's own answer that it does not take what we send: our login may not, or it is not as it wants it."""
+
+    code, status, exit_code = "DENIED", 403, 5
 
 
 # --- the machine ------------------------------------------------------------------------------------------

@@ -40,11 +40,13 @@ from mirror.server.metrics import Disk, Metrics
 from mirror.server.pull_log import PullLog
 from mirror.server.registry.blobs import BlobHandler
 from mirror.server.registry.manifests import ManifestHandler
+from mirror.server.registry.uploads import UploadHandler
+from mirror.server.registry.writing import Writing
 from mirror.server.tls import Certificate
+from mirror.store.cleaning import clean_staging
 from mirror.store.lock import DataDirectory
 from mirror.store.protocols import BlobStore
 from mirror.store.sqlite import SqliteCatalog
-from mirror.store.staging import clean_staging
 from mirror.tasks import Tasks
 from mirror.upstream.registries import Registries
 
@@ -191,6 +193,12 @@ async def _services(core: Core, status: Status, traffic: Traffic, stack: AsyncEx
         authentication=Authentication(core.names.is_registry, core.users, Attempts(core.clock)),
         manifests=ManifestHandler(core.manifests, core.tags),
         blobs=BlobHandler(core.content, pulls, traffic),
+        writing=Writing(
+            rights=core.rights,
+            targets=core.targets,
+            pushes=core.pushes,
+            uploads=UploadHandler(core.uploads, core.pushes, core.targets, core.names),
+        ),
         listings=core.listings,
         held=held,
         search=search,
@@ -217,6 +225,8 @@ def _watch(core: Core) -> None:
     tasks.background("watch room", core.room.watch(core.catalog), endless=True)
     tasks.background("watch uses", core.uses.keep_flushing(), endless=True)
     tasks.background("sweep", core.sweep.watch(), endless=True)
+    tasks.background("watch uploads", core.uploads.watch(), endless=True)
+    tasks.background("send what waits", core.outbox.watch(), endless=True)
 
 
 async def _renew(certificate: Certificate, listeners: Listeners) -> None:

@@ -1,6 +1,7 @@
 """The parts that make it a mirror, built once from settings: store, catalog, upstreams, cache."""
 
 import asyncio
+import logging
 import shutil
 from collections.abc import Callable
 from contextlib import AsyncExitStack
@@ -11,22 +12,29 @@ from mirror.application import settled
 from mirror.cache.content import Content
 from mirror.cache.eviction import Eviction
 from mirror.cache.flights import Flights
+from mirror.cache.forward import Forward
 from mirror.cache.leases import Leases
 from mirror.cache.listings import Listings
 from mirror.cache.manifests import Manifests
 from mirror.cache.names import Names
+from mirror.cache.outbox import Outbox
 from mirror.cache.ownership import Ownership, OwnNames
 from mirror.cache.policy import Policy
 from mirror.cache.proofs import Proofs
+from mirror.cache.pushes import Pushes
 from mirror.cache.rights import Rights, naming
 from mirror.cache.room import Room, RoomyStore
 from mirror.cache.sight import Sight
 from mirror.cache.sweep import Sweep
 from mirror.cache.tags import Tags
+from mirror.cache.targets import Targets
+from mirror.cache.transfer import Transfers
+from mirror.cache.uploads import Uploads
 from mirror.cache.users import Users
 from mirror.cache.uses import Uses
 from mirror.clock import Clock
 from mirror.config.model import Settings
+from mirror.errors import StoreFailed
 from mirror.store.disk import DiskStore
 from mirror.store.files import DEFAULT_RESERVE
 from mirror.store.protocols import BlobStore
@@ -34,6 +42,8 @@ from mirror.store.sqlite import SqliteCatalog
 from mirror.tasks import Tasks
 from mirror.upstream.guard import Listening
 from mirror.upstream.registries import Registries
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +75,11 @@ class Core:
     manifests: Manifests
     tags: Tags
     listings: Listings
+    targets: Targets
+    uploads: Uploads
+    pushes: Pushes
+    transfers: Transfers
+    outbox: Outbox
 
 
 async def built(
@@ -75,12 +90,13 @@ async def built(
     `listening` gives the addresses that the mirror listens on, `drain` the seconds that tasks may still take at the
     end. Raises `DataInvalid`.
     """
+    policy = settled.policy_of(settings)
     reserve = max(DEFAULT_RESERVE, settings.min_free.of(await asyncio.to_thread(_disk_size, settings.data)))
     disk = await DiskStore.start(settings.data, reserve=reserve)
     stack.push_async_callback(disk.close)
     catalog = await SqliteCatalog.start(settings.data / "mirror.db")
     stack.push_async_callback(catalog.close)
-    room = Room(disk, max_size=settings.max_size, slack=reserve // 4, clock=clock)
+    room = Room(disk, max_size=settings.max_size, slack=reserve // 4, clock=clock, offline=lambda: policy.offline)
     store = RoomyStore(disk, room)
     await _finish_deletions(store, catalog)
     await room.count(catalog)
@@ -88,7 +104,6 @@ async def built(
     stack.push_async_callback(uses.flush)
     instance = await catalog.instance()
     tasks = Tasks()
-    policy = settled.policy_of(settings)
     upstreams = Registries(
         settings, clock=clock, instance=instance, listening=listening, offline=lambda: policy.offline
     )
@@ -146,6 +161,28 @@ async def built(
     )
     room.made_by(eviction)
     listings = Listings(catalog=catalog, manifests=manifests, proofs=proofs, policy=policy, clock=clock)
+    targets = Targets(names=names, ownership=ownership, rights=rights, policy=policy)
+    uploads = Uploads(store=store, catalog=catalog, leases=leases, made=targets.made, tasks=tasks, clock=clock)
+    await uploads.recall()
+    transfers = Transfers(
+        store=store, catalog=catalog, upstreams=upstreams, leases=leases, policy=policy, tasks=tasks, clock=clock
+    )
+    outbox = Outbox(catalog=catalog, transfers=transfers, policy=policy, tasks=tasks, clock=clock)
+    pushes = Pushes(
+        store=store,
+        catalog=catalog,
+        leases=leases,
+        content=content,
+        manifests=manifests,
+        tags=tags,
+        proofs=proofs,
+        rights=rights,
+        targets=targets,
+        forward=Forward(transfers=transfers, outbox=outbox, upstreams=upstreams, policy=policy),
+        sweep=sweep,
+        tasks=tasks,
+        clock=clock,
+    )
     return Core(
         settings=settings,
         instance=instance,
@@ -172,6 +209,11 @@ async def built(
         manifests=manifests,
         tags=tags,
         listings=listings,
+        targets=targets,
+        uploads=uploads,
+        pushes=pushes,
+        transfers=transfers,
+        outbox=outbox,
     )
 
 
@@ -183,5 +225,9 @@ def _disk_size(data: Path) -> int:
 async def _finish_deletions(store: BlobStore, catalog: SqliteCatalog) -> None:
     """A deletion that a crash interrupted is completed before anybody is served."""
     for digest, location in await catalog.deleting():
-        await store.delete(location)
-        await catalog.deleted(digest)
+        try:
+            await store.delete(location)
+        except StoreFailed as error:  # it is served to nobody all the same
+            log.warning("%s could not be deleted, the sweep tries again: %s", digest, error.message)
+        else:
+            await catalog.deleted(digest)

@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 import mirror
-from mirror.cache.policy import Policy, RegistryPolicy
+from mirror.cache.policy import Policy, PushMode, RegistryPolicy
 from mirror.cache.rights import Action, Rights, Rule, sharing
 from mirror.cache.users import Users
 from mirror.clock import Clock
@@ -25,7 +25,11 @@ def policy_of(settings: Settings) -> Policy:
         keep_gone=settings.on_upstream_gone == "keep",
         private_stale=settings.private_stale,
         registries={
-            name: RegistryPolicy(registry.tag_ttl, tuple(re.compile(each) for each in registry.immutable_tags))
+            name: RegistryPolicy(
+                registry.tag_ttl,
+                tuple(re.compile(each) for each in registry.immutable_tags),
+                PushMode(registry.push),
+            )
             for name, registry in settings.registries.items()
         },
     )

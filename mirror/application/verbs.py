@@ -53,8 +53,8 @@ def endpoints(core: Core, *, status: Status, held: Held, search: Search) -> list
     """Every route of `/api/v1/`, `/openapi.json` included. What other doors show too is given: `status`, `held`,
     `search`."""
     configs = Configs(catalog=core.catalog, store=core.store)
-    composition = Composition(catalog=core.catalog, configs=configs)
-    resolver = Resolver(catalog=core.catalog, sight=core.sight, names=core.names)
+    composition = Composition(catalog=core.catalog, configs=configs, rights=core.rights)
+    resolver = Resolver(catalog=core.catalog, rights=core.rights, sight=core.sight, names=core.names)
     resources = [
         *status_resource.endpoints(status, core.sight),
         *search_resource.endpoints(search),
@@ -177,6 +177,7 @@ def _moving(core: Core, composition: Composition, resolver: Resolver) -> list[En
         catalog=core.catalog,
         tags=core.tags,
         manifests=core.manifests,
+        tasks=core.tasks,
         clock=core.clock,
     )
     remove = Remove(
@@ -188,6 +189,7 @@ def _moving(core: Core, composition: Composition, resolver: Resolver) -> list[En
         tags=core.tags,
         manifests=core.manifests,
         collector=core.sweep,
+        tasks=core.tasks,
         clock=core.clock,
     )
     return [*tag_resource.endpoints(tag), *remove_resource.endpoints(remove)]

@@ -10,4 +10,7 @@
 - `manifests`  manifests by digest: memory, store, upstream
 - `tags`       manifests by tag: freshness, revalidation, stale answers
 - `listings`   tag lists and referrers, upstream's and ours
+- `transfer`   an image sent on to a registry: only what is missing there; `parcel` is what there is to be sent of it,
+               `delivery` one blob on its way, `referring` lists of referrers where a registry keeps none
+- `outbox`     pushes that wait for their registry
 """

@@ -135,20 +135,20 @@ class Content:
         digest: Digest,
         client: str,
         tell: Callable[[int], None] = lambda _: None,
-    ) -> bool:
+    ) -> int | None:
         """Have it here, stored and linked in this repository, as if he had read it; no byte passes through.
 
-        False where it was at rest already. `tell` gets the bytes that are here, as they come. Raises as `open`, and
-        `StoreFailed` where the disk does not take it.
+        Returns how many bytes were downloaded, None where it was at rest already. `tell` gets the bytes that are here,
+        as they come. Raises as `open`, and `StoreFailed` where the disk does not take it.
         """
         async with self.open(principal, repository, digest, client) as blob:
             if blob.flight is None:
-                return False
+                return None
             async with blob.flight.follow(repository):
                 await blob.flight.landing(tell)
         if await self._catalog.holding(repository, digest, is_manifest=False) is None:
             raise StoreFailed(f"{digest} was downloaded, and could not be kept: the mirror's log says why")
-        return True
+        return blob.size - blob.flight.kept
 
     async def held(self, principal: Principal, repository: Repository, digest: Digest) -> bool:
         """Whether it is here and he may see it under this repository, as far as that is known without asking."""

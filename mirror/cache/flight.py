@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from typing import Protocol
 
 from mirror.cache.leases import Leases
+from mirror.cache.news import News
 from mirror.cache.partial import Known, PartialDownload
 from mirror.cache.readers import FlightReader, skipping
 from mirror.cache.room import Room
@@ -69,6 +70,7 @@ class Flight:
         self.proven: list[Repository] = [repository]
         self.size: int | None = None
         self.available = 0  # bytes that readers may take, the withheld ones not counted off
+        self.kept = 0  # bytes that an earlier flight had left behind
         self.memory: bytes | None = None  # a small blob, once verified
         self.ingest: Ingest | None = None
         self.state = State.OPENING
@@ -86,7 +88,7 @@ class Flight:
         self._clock = clock
         self._owner = owner
         self._partial = PartialDownload(digest, source, known=known, store=store, catalog=catalog, clock=clock)
-        self._waiting: list[asyncio.Future[None]] = []
+        self._news = News()
 
     # --- for those who ask ---------------------------------------------------------------------------------
 
@@ -132,9 +134,7 @@ class Flight:
         """Wait for the next change. Raises at once, and whenever it happens, if the flight failed."""
         if self.error is not None:
             raise self.error
-        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append(waiter)
-        await waiter
+        await self._news.wait()
         if self.error is not None:
             raise self.error
 
@@ -219,6 +219,7 @@ class Flight:
     async def _download(self) -> None:
         """Fetch until all bytes are verified, resuming where a connection broke."""
         self.ingest = await self._partial.resume(self._written)
+        self.kept = self.reached
         if self.ingest is not None and await self._is_whole():  # all but its commit was done by an earlier process
             await self.source.size(self.proven[0], self.digest)  # the right to it
             self._verified()
@@ -256,7 +257,7 @@ class Flight:
         if self.ingest is None or not isinstance(error, UpstreamInvalid):
             raise error
         log.info("%s cannot be resumed, it begins anew: %s", self.digest, error.message)
-        ingest, self.ingest = self.ingest, None
+        ingest, self.ingest, self.kept = self.ingest, None, 0
         await ingest.abort()
         await self._catalog.end_partial(ingest.id)
 
@@ -283,7 +284,7 @@ class Flight:
                 self.available = self.ingest.written
             self.size = size
             self.state = State.FLYING
-            self._wake()
+            self._news.tell()
         elif self.size is not None and download.size not in (None, self.size):
             # a URL that now serves something else: the digest cannot come out right any more
             raise UpstreamInvalid(
@@ -317,7 +318,7 @@ class Flight:
         else:
             self.size = self.available = self.ingest.offset
         self.state = State.VERIFIED
-        self._wake()
+        self._news.tell()
 
     async def _begin(self) -> Ingest:
         if self.size is not None and not self._room.fits(self.size):
@@ -328,7 +329,7 @@ class Flight:
     def _written(self, written: int) -> None:
         if self.state is State.FLYING:
             self.available = written
-            self._wake()
+            self._news.tell()
 
     async def _land(self) -> None:
         """Publish and link: everybody proven, also those who prove themselves meanwhile."""
@@ -344,7 +345,7 @@ class Flight:
             log.warning("%s was delivered but not kept: %s", self.digest, error.message)
         self.state = State.LANDED  # no await since the last look at `proven`: nobody proven is left out
         self._owner.ended(self)
-        self._wake()
+        self._news.tell()
         await self._forget()
 
     def _staged(self) -> Ingest:
@@ -370,7 +371,7 @@ class Flight:
         self.state = State.FAILED
         self.error = error
         self._owner.ended(self)
-        self._wake()
+        self._news.tell()
         if self.ingest is None:
             return
         if keep and self.ingest.offset > SMALL:
@@ -394,7 +395,7 @@ class Flight:
         self.refusal = error
         self.state = State.UNSTORED
         self._owner.ended(self)
-        self._wake()
+        self._news.tell()
         await self._forget()
         if not self.readers:
             await self._drop_staging()
@@ -409,12 +410,6 @@ class Flight:
     def _mismatch(self) -> UpstreamDigestMismatch:
         registry = self.source.key[0]
         return UpstreamDigestMismatch(f"{registry} sent bytes that are not {self.digest}", registry=registry)
-
-    def _wake(self) -> None:
-        waiting, self._waiting = self._waiting, []
-        for waiter in waiting:
-            if not waiter.done():
-                waiter.set_result(None)
 
 
 class Owner(Protocol):

@@ -112,7 +112,7 @@ class Listings:
             if row is None or (row.gone_at is not None and not self._policy.keep_gone):
                 continue
             kept = await self._manifests.held(repository, row.manifest)
-            if kept is not None and self._proofs.visible(kept.link, trusted=trusted):
+            if kept is not None and self._proofs.visible(kept.link, repository, trusted=trusted):
                 held.add(name)
         return held
 
@@ -170,7 +170,7 @@ class Listings:
         found = []
         for digest in await self._catalog.referrers(repository, subject):
             kept = await self._manifests.held(repository, digest)
-            if kept is not None and self._proofs.visible(kept.link, trusted=trusted):
+            if kept is not None and self._proofs.visible(kept.link, repository, trusted=trusted):
                 found.append(_described(kept.manifest))
         return found
 

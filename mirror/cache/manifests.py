@@ -120,7 +120,7 @@ class Manifests:
             return answer
         trusted = self._proofs.trusted(principal, repository)
         kept = await self.held(repository, digest)
-        if kept is not None and self._proofs.visible(kept.link, trusted=trusted):
+        if kept is not None and self._proofs.visible(kept.link, repository, trusted=trusted):
             self._uses.image(repository, digest)
             return Answer(kept, Cache.HIT)
         answer = self.remembered(principal, repository, digest)  # it came while the catalog was being read
@@ -172,7 +172,7 @@ class Manifests:
         link = kept.link
         if link.anonymous_at is not None or link.pushed_at is not None:
             return True
-        return self._proofs.visible(link, trusted=self._proofs.trusted(principal, repository))
+        return self._proofs.visible(link, repository, trusted=self._proofs.trusted(principal, repository))
 
     async def _read(self, digest: Digest, holding: store.Holding) -> Manifest | None:
         try:

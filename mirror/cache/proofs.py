@@ -11,10 +11,18 @@ from contextlib import asynccontextmanager
 from typing import TypeVar
 
 from mirror.cache.memory import Lately
-from mirror.cache.policy import Policy
+from mirror.cache.policy import Policy, PushMode
 from mirror.cache.rights import Principal, Rights
 from mirror.clock import Clock
-from mirror.errors import MirrorError, Offline, StoreFailed, UpstreamError, UpstreamGone, UpstreamUnreachable
+from mirror.errors import (
+    MirrorError,
+    NameUnknown,
+    Offline,
+    StoreFailed,
+    UpstreamError,
+    UpstreamGone,
+    UpstreamUnreachable,
+)
 from mirror.oci.digest import Digest
 from mirror.oci.names import Repository
 from mirror.store.protocols import Holding, Link, Proof, Repositories, Visibility
@@ -54,9 +62,12 @@ class Proofs:
         """Whether he may see what needs the mirror's credentials in this repository."""
         return self._rights.trusted(principal, repository)
 
-    def visible(self, link: Link, *, trusted: bool) -> bool:
-        """Whether this link shows its blob. Private content goes dark `private_stale` after its last confirmation."""
-        if link.anonymous_at is not None or link.pushed_at is not None:
+    def visible(self, link: Link, repository: Repository, *, trusted: bool) -> bool:
+        """Whether this link of `repository` shows its blob. Private content goes dark `private_stale` after its last
+        confirmation."""
+        if link.anonymous_at is not None:
+            return True
+        if link.pushed_at is not None and (trusted or not self._guarded(repository)):
             return True
         if link.credentials_at is None or not trusted:
             return False
@@ -69,13 +80,25 @@ class Proofs:
         A public blob is served under any upstream repository that he may read, without a new link.
         """
         link = holding.link
-        if link is not None and self.visible(link, trusted=trusted):
+        if link is not None and self.visible(link, repository, trusted=trusted):
             return True
         if link is not None and link.credentials_at is not None and trusted and await self._confirmed(repository):
             return True
         if not holding.public or repository.is_own:
             return False
         return await self.readable(repository, trusted=trusted)
+
+    def _guarded(self, repository: Repository) -> bool:
+        """Whether what was pushed here counts as private: under the name of a registry that may know it as such, until
+        that registry shows it to anybody."""
+        if repository.is_own:
+            return False
+        if self._policy.of(repository.registry).push in (PushMode.THROUGH, PushMode.QUEUE):
+            return True
+        try:
+            return self.asked_apart(repository)
+        except NameUnknown:  # it is configured no more: nobody can say
+            return True
 
     async def _confirmed(self, repository: Repository) -> bool:
         """Whether its registry served this private repository to our credentials lately. A client that has the layers
@@ -90,6 +113,13 @@ class Proofs:
             return True
         facts = await self._catalog.repository(repository)
         return facts.visibility is Visibility.PUBLIC
+
+    async def nameable(self, repository: Repository, *, trusted: bool) -> bool:
+        """Whether its very name may be told him: what was private when its registry was last asked stays so, also
+        where the mirror has no credentials for it any more."""
+        if not await self.readable(repository, trusted=trusted):
+            return False
+        return trusted or (await self._catalog.repository(repository)).visibility is not Visibility.PRIVATE
 
     def asked_apart(self, repository: Repository) -> bool:
         """Whether its registry is asked for the trusted otherwise than for strangers."""

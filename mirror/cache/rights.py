@@ -65,6 +65,11 @@ ACTIONS: Mapping[tuple[type | str, str], Action] = {
     **{(routes.TagsRoute, method): Action.PULL for method in _READ},
     **{(routes.CatalogRoute, method): Action.PULL for method in _READ},
     **{(routes.ReferrersRoute, method): Action.PULL for method in _READ},
+    (routes.UploadsRoute, "POST"): Action.PUSH,
+    **{(routes.UploadRoute, method): Action.PUSH for method in ("GET", "PATCH", "PUT", "DELETE")},
+    (routes.ManifestRoute, "PUT"): Action.PUSH,
+    (routes.ManifestRoute, "DELETE"): Action.DELETE,
+    (routes.BlobRoute, "DELETE"): Action.DELETE,
     **{(routes.OldPing, method): Action.PING for method in _READ},
     **{(routes.SearchRoute, method): Action.PULL for method in _READ},
     ("/status", "GET"): Action.READ,
@@ -191,11 +196,9 @@ class Rights:
         action = ACTIONS.get((route, method))
         if action is None:
             allow = ", ".join(known for where, known in ACTIONS if where == route)
-            raise Unsupported(
-                f"{method} is not supported here: this mirror is read-only", detail={"method": method, "allow": allow}
-            )
+            raise Unsupported(f"{method} is not supported here", detail={"method": method, "allow": allow})
         if action not in self._rows[principal.role] and not self._somewhere(principal, action):
-            raise self._refusal(principal, action, f"{method} here needs {_NEEDS.get(action, _NEEDS_RULE)}")
+            raise self._refusal(principal, action, f"this needs {_NEEDS.get(action, _NEEDS_RULE)}")
         return action
 
     def allows(self, principal: Principal, action: Action, repository: Repository) -> bool:

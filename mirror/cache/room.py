@@ -47,27 +47,38 @@ class Maker(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class _Lack:
-    """How many bytes had better go, and why; `refused`: before that nothing may come."""
+    """How many bytes had better go, and why; `refused`: before that nothing may come; `vain`: that all that is here
+    went would not help."""
 
     wanted: int
     why: str
     refused: bool
+    vain: bool = False
 
 
 class Room:
     """How much there is, how much there may be. Bytes.
 
     `max_size` None: as much as the disk gives (`BlobStore.free`). `slack`: how much of that is had in hand, and freed
-    beside what is needed.
+    beside what is needed. While `offline` nothing goes to make room for others on the disk: it could not come back.
     """
 
-    def __init__(self, store: BlobStore, *, max_size: int | None, slack: int, clock: Clock) -> None:
+    def __init__(
+        self,
+        store: BlobStore,
+        *,
+        max_size: int | None,
+        slack: int,
+        clock: Clock,
+        offline: Callable[[], bool] = lambda: False,
+    ) -> None:
         self.max_size = max_size
         self.used = 0
         self.ingests: set[Ingest] = set()  # open ones
         self._store = store
         self._slack = slack
         self._clock = clock
+        self._offline = offline
         self._maker: Maker | None = None
         self._granted = 0  # bytes that may be taken before the disk is looked at again
         self._making = asyncio.Lock()
@@ -115,7 +126,8 @@ class Room:
             if free >= 0:
                 self._granted = _rounded(count) + min(free // 2, _DISK_LOOKED_AT_EVERY)
             if free < self._slack:  # others write, too: not to the last byte
-                return _Lack(2 * self._slack - free, "the disk is nearly full", refused=free < 0)
+                wanted = 2 * self._slack - free
+                return _Lack(wanted, "the disk is nearly full", refused=free < 0, vain=self._vain(-free))
         if self.max_size is not None and self.used + count > self.max_size:
             wanted = self.used + count - self.max_size + self.max_size // _SLACK
             return _Lack(wanted, "max_size is reached", refused=True)
@@ -125,13 +137,17 @@ class Room:
         """Make room for `count` bytes, one after the other. Raises `NoRoom` where they do not fit all the same."""
         async with self._making:
             lack = await self._lack(count)  # by now it may have been made for somebody else
-            if lack is not None and self._maker is not None and self.fits(count) and self._hopeful():
+            if lack is not None and not lack.vain and self._maker is not None and self.fits(count) and self._hopeful():
                 freed = await self._maker.make(lack.wanted, lack.why)
                 lack = await self._lack(count)
                 if not freed or (lack is not None and lack.refused):
                     self._hopeless_until = self._clock.monotonic() + _HOPELESS
         if lack is not None and lack.refused:
             raise NoRoom(f"{lack.why}: nothing more can be stored until room is made")
+
+    def _vain(self, missing: int) -> bool:
+        """Whether the disk would lack so many bytes even without all that is here: others filled it."""
+        return missing > self.used
 
     def _hopeful(self) -> bool:
         return self._clock.monotonic() >= self._hopeless_until
@@ -162,7 +178,8 @@ class Room:
     async def _missing_now(self) -> tuple[int, str] | None:
         if self.max_size is not None and self.used > self.max_size:
             return self.used - self.max_size + self.max_size // _SLACK, "max_size is exceeded"
-        if await self._store.free() <= 0:
+        missing = -await self._store.free()
+        if missing >= 0 and not self._offline() and not self._vain(missing):
             return self._slack, "the disk has less than min_free free"
         return None
 

@@ -28,7 +28,11 @@ class Sight:
             return True
         if not self._rights.allows(principal, Action.PULL, repository):
             return False
-        return self._proofs.visible(link, trusted=self._proofs.trusted(principal, repository))
+        return self._proofs.visible(link, repository, trusted=self._proofs.trusted(principal, repository))
+
+    def trusts(self, principal: Principal, repository: Repository) -> bool:
+        """Whether he may know of all that was ever held of this repository."""
+        return principal.role is Role.SOCKET or self._proofs.trusted(principal, repository)
 
     async def knows(self, principal: Principal, repository: Repository) -> bool:
         """Whether this repository may be named to him at all."""
@@ -36,4 +40,4 @@ class Sight:
             return True
         if not self._rights.allows(principal, Action.PULL, repository):
             return False
-        return await self._proofs.readable(repository, trusted=self._proofs.trusted(principal, repository))
+        return await self._proofs.nameable(repository, trusted=self._proofs.trusted(principal, repository))

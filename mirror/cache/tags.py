@@ -97,7 +97,7 @@ class Tags:
         link = entry.answer.kept.link
         if link.anonymous_at is None or entry.strangers:
             trusted = self._proofs.trusted(principal, repository)
-            if (trusted and entry.strangers) or not self._proofs.visible(link, trusted=trusted):
+            if (trusted and entry.strangers) or not self._proofs.visible(link, repository, trusted=trusted):
                 return None
         if entry.noted != self._uses.round:
             entry.noted = self._uses.round
@@ -211,7 +211,7 @@ class Tags:
         if row is None:
             return None
         kept = await self._manifests.held(repository, row.manifest)
-        if kept is None or not self._proofs.visible(kept.link, trusted=trusted):
+        if kept is None or not self._proofs.visible(kept.link, repository, trusted=trusted):
             return None
         return row, kept
 
@@ -325,8 +325,8 @@ class Tags:
                 answer = self._stale(row, kept, f"{repository.registry} no longer has it")
                 ttl = self._policy.of(repository.registry).tag_ttl
                 return self._enter(repository, tag, answer, ttl, strangers=not trusted)
-            if decisive:
-                await self._quietly(self._catalog.drop_tag(repository, tag, at, "upstream"))
+            if decisive and not error.refused:  # whose login ran out has lost nothing: it is shown to nobody, and kept
+                await self._quietly(self._catalog.drop_tag(repository, tag, row.manifest, at, "upstream"))
         if decisive:
             self._entries.drop((repository, tag))
         raise ManifestUnknown(f"{repository}:{tag} is not known to {repository.registry}") from error

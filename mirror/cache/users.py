@@ -46,7 +46,7 @@ class Users:
         self._writing = asyncio.Lock()
         self._key = secrets.token_bytes(32)
         self._remembered: dict[bytes, float] = {}
-        self._waiting = 0
+        self.checking = 0  # checks under way and waiting
 
     async def start(self) -> None:
         """Read the file."""
@@ -80,13 +80,15 @@ class Users:
         return right
 
     async def _matches(self, password: bytes, password_hash: bytes) -> bool:
-        if self._waiting >= _WAITING:
+        if self.checking >= _WAITING:
             raise TooManyRequests("too many passwords are being checked; try again in a moment", retry_after=2.0)
-        self._waiting += 1
-        try:
-            return await asyncio.get_running_loop().run_in_executor(self._threads, _check, password, password_hash)
-        finally:
-            self._waiting -= 1
+        self.checking += 1
+        check = asyncio.get_running_loop().run_in_executor(self._threads, _check, password, password_hash)
+        check.add_done_callback(self._checked)
+        return await asyncio.shield(check)  # who hangs up leaves a thread at work, and it counts until it is done
+
+    def _checked(self, check: "asyncio.Future[bool]") -> None:
+        self.checking -= 1
 
     def _mark(self, name: str, password: bytes) -> bytes:
         """What is remembered of a password: nothing that outlives the process, or a change of the user's hash."""

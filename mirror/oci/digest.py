@@ -27,6 +27,7 @@ _HASHERS = {"sha256": hashlib.sha256, "sha512": hashlib.sha512}
 _ALGORITHM_BYTES = {"sha256": b"\x01", "sha512": b"\x02"}
 _ALGORITHMS = {byte[0]: algorithm for algorithm, byte in _ALGORITHM_BYTES.items()}
 _SHORT = 12
+ALGORITHMS = tuple(_HASHERS)
 _UNKNOWN_ALGORITHM = "unknown digest algorithm: sha256 and sha512 are supported"
 
 

@@ -6,15 +6,15 @@ checked in `Manifest.parse`; afterwards nothing raises. What is read is what Go'
 same bytes, and where two readers could differ, the manifest is refused (CVE-2021-41190).
 """
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
-from typing import Any, Self
+from typing import Self
 
 from mirror.errors import DigestInvalid, ManifestInvalid, ManifestTooLarge
+from mirror.oci import document
 from mirror.oci.digest import Digest
 
 DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
@@ -47,9 +47,6 @@ MANIFEST_LIMIT = 4 * 1024 * 1024
 """Bytes of a manifest (distribution-spec, "Pushing Manifests": registries should accept at least 4 MiB)."""
 
 CHILDREN_LIMIT = 10_000
-DEPTH_LIMIT = 32
-_CONTAINERS_LIMIT = 100_000
-_COMMAS_LIMIT = 262_144
 _SIZE_LIMIT = 2**63 - 1
 _TEXT_LIMIT = 255
 
@@ -74,7 +71,7 @@ _MEMBERS = {
 }  # fmt: skip
 _KNOWN = frozenset(_MEMBERS.values())
 
-_Object = dict[str, Any]
+_Object = document.Object
 _NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
@@ -153,7 +150,7 @@ class Manifest:
         actual = Digest.of(raw, digest.algorithm if digest else "sha256")
         if digest is not None and actual != digest:
             raise DigestInvalid("the manifest's bytes are not those its digest names")
-        body = _decode(raw)
+        body = document.decode(raw)
         media_type = _media_type(body, declared)
         return cls(raw, Descriptor(media_type, actual, len(raw)), _content(body, media_type))
 
@@ -188,53 +185,6 @@ class Manifest:
     def annotations(self) -> Mapping[str, str]:
         """Its own annotations."""
         return self._content.annotations
-
-
-# --- JSON -------------------------------------------------------------------------------------------------
-
-
-def _decode(raw: bytes) -> _Object:
-    """The JSON object in `raw`, of bounded size and depth, each member once."""
-    # Counted before anything is built: 4 MiB of `[],[],` would become 100 MB of lists.
-    if raw.count(b"{") + raw.count(b"[") > _CONTAINERS_LIMIT or raw.count(b",") > _COMMAS_LIMIT:
-        raise ManifestInvalid("the manifest has too many parts")
-    try:
-        # Decoded here, for json.loads would also take UTF-16, which Go's readers do not.
-        body = _DECODER.decode(raw.decode())
-    except (ValueError, RecursionError):
-        raise ManifestInvalid("the manifest is not JSON in UTF-8") from None
-    if not isinstance(body, dict):
-        raise ManifestInvalid("the manifest is not a JSON object")
-    _check_depth(body)
-    return body
-
-
-def _object(pairs: list[tuple[str, Any]]) -> _Object:
-    members = dict(pairs)
-    if len(members) < len(pairs):
-        raise ManifestInvalid("the manifest has a member twice: readers differ in which one counts")
-    return members
-
-
-def _no_constant(name: str) -> None:
-    raise ManifestInvalid(f"{name} is not JSON")
-
-
-_DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_no_constant)
-
-
-def _check_depth(body: _Object) -> None:
-    level: list[Any] = [body]
-    for _ in range(DEPTH_LIMIT):
-        level = [
-            inner
-            for value in level
-            for inner in (value.values() if isinstance(value, dict) else value)
-            if isinstance(inner, dict | list)
-        ]
-        if not level:
-            return
-    raise ManifestInvalid(f"the manifest is nested deeper than {DEPTH_LIMIT} levels")
 
 
 # --- which kind -------------------------------------------------------------------------------------------

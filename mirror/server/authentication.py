@@ -17,7 +17,7 @@ from multidict import CIMultiDictProxy, istr
 from mirror.cache.rights import Role
 from mirror.cache.users import Users
 from mirror.clock import Clock
-from mirror.errors import Unauthorized
+from mirror.errors import TooManyRequests, Unauthorized
 from mirror.server.attempts import Attempts
 
 #: Signs of a proxy or a browser: who is behind the connection is not on this machine, or not a person's own choice.
@@ -81,9 +81,15 @@ class Authentication:
         if await users.remembers(name, password):
             return name
         async with self._attempts.turn(client):
-            if await users.verify(name, password):
+            counted = self._attempts.count(client)
+            try:
+                right = await users.verify(name, password)
+            except TooManyRequests:
+                self._attempts.forgive(client, counted)
+                raise
+            if right:
+                self._attempts.forgive(client, counted)
                 return name
-            self._attempts.failed(client)
         raise Unauthorized("this user is not known here, or the password is wrong")
 
     def _local_host(self, host: str) -> bool:

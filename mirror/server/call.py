@@ -1,6 +1,7 @@
 """One request, as the handlers see it."""
 
 from dataclasses import dataclass
+from urllib.parse import parse_qs, quote, unquote
 
 from aiohttp import web
 from multidict import CIMultiDict
@@ -26,6 +27,13 @@ class Call:
     def headers(self, repository: Repository | None = None) -> CIMultiDict[str]:
         """The headers that every answer of the registry carries."""
         return registry_headers(repository if self.ns else None)
+
+    def beside(self, part: str, other: str) -> str:
+        """The path of this request, in the words of the client, with `other` from the last `part` on: a `Location`."""
+        path = unquote(self.request.raw_path.partition("?")[0])
+        location = path[: path.rindex(part)] + other
+        said = parse_qs(self.request.raw_path.partition("?")[2]).get("ns") if self.ns else None
+        return f"{location}?ns={quote(said[0], safe=':')}" if said else location
 
     def matches(self, etag: str) -> bool:
         """Whether the client said that it has this already (RFC 9110, 13.1.2). Never without being asked."""

@@ -31,6 +31,7 @@ _REMEMBERED = 20_000
 _LONGEST_REMEMBERED = 1024
 _HOST = istr("Host")
 _CONDITION = istr("If-None-Match")
+_READING = ("GET", "HEAD")
 _VIA = istr(VIA)
 _PULL = Action.PULL  # before Python 3.12, an enum's member takes long to reach through its class
 
@@ -92,6 +93,8 @@ class FrontDesk:
         role = self._role if self._role is not None else self._authentication.role(headers, local=connection.local)
         principal = self._rights.principal(role)
         method, repository = message.method, wanted.repository
+        if method not in _READING:
+            return None
         try:
             self._rights.check(principal, ManifestRoute, method)
         except MirrorError:

@@ -28,18 +28,20 @@ from mirror.oci import routes
 from mirror.oci.names import LOCAL, Name, Repository
 from mirror.operations.catalog import Held
 from mirror.operations.search import Search
+from mirror.server import bodies
 from mirror.server.access_log import AccessLog
 from mirror.server.api.router import PREFIX, Router
 from mirror.server.authentication import AUTHORIZATION, Authentication
 from mirror.server.call import Call
 from mirror.server.desk import FrontDesk
-from mirror.server.failures import API, Failures
+from mirror.server.failures import API, WRITE, Failures
 from mirror.server.http import Connection
 from mirror.server.metrics import CONTENT_TYPE, Metrics
 from mirror.server.pull_log import PullLog
 from mirror.server.registry import base, catalog, referrers, search, tags
 from mirror.server.registry.blobs import BlobHandler
 from mirror.server.registry.manifests import ManifestHandler
+from mirror.server.registry.writing import Writing, writes
 from mirror.upstream.loops import LOOP, LOOP_DETECTED, VIA, parse_via, via
 
 _REMEMBERED = 20_000
@@ -52,6 +54,8 @@ _KINDS: dict[type, str] = {
     routes.BlobRoute: "blob",
     routes.TagsRoute: "tags",
     routes.ReferrersRoute: "referrers",
+    routes.UploadsRoute: "upload",
+    routes.UploadRoute: "upload",
 }
 
 
@@ -64,6 +68,7 @@ class Services:
     authentication: Authentication
     manifests: ManifestHandler
     blobs: BlobHandler
+    writing: Writing
     listings: Listings
     held: Held
     search: Search
@@ -145,7 +150,8 @@ class Dispatch:
             elif wanted is API:
                 outcome = Outcome(await services.api.answer(self._call(request, await self._user(request))))
             else:
-                wanted = route = self._route(request.raw_path)
+                route = self._route(request.raw_path)
+                wanted = WRITE if writes(route, request.method) else route
                 outcome = await self._answer(self._call(request, await self._user(request)), route)
         except UpstreamLoop as error:
             outcome = Outcome(self._looping() if VIA in request.headers else services.failures.render(error, wanted))
@@ -156,6 +162,8 @@ class Dispatch:
         except Exception as error:  # noqa: BLE001 - the last resort: logged whole, and the client gets the specified shape
             outcome = Outcome(services.failures.unexpected(error))
         self._tell(request, route, outcome, monotonic() - began)
+        if bodies.in_doubt(request):
+            outcome.response.force_close()
         return outcome.response
 
     # --- the registry ----------------------------------------------------------------------------------------
@@ -163,6 +171,8 @@ class Dispatch:
     async def _answer(self, call: Call, route: routes.Route) -> Outcome:
         services = self._services
         services.rights.check(call.principal, type(route), call.request.method)
+        if writes(route, call.request.method):
+            return Outcome(await services.writing.answer(call, route))
         match route:
             case routes.ManifestRoute():
                 return await self._manifest(call, route)
@@ -184,7 +194,7 @@ class Dispatch:
             case routes.CatalogRoute() | routes.OldPing() | routes.SearchRoute():
                 return Outcome(await self._overview(call, route))
             case _:
-                raise Unsupported("this is not supported here: this mirror is read-only")
+                raise Unsupported("this is not supported here")
 
     async def _overview(
         self, call: Call, route: routes.CatalogRoute | routes.OldPing | routes.SearchRoute
@@ -244,7 +254,7 @@ class Dispatch:
             route = routes.parse(path, query)
             if len(self._routes) >= _REMEMBERED:
                 self._routes.clear()
-            if len(raw) <= _LONGEST_REMEMBERED:
+            if len(raw) <= _LONGEST_REMEMBERED and not isinstance(route, routes.UploadRoute):
                 self._routes[raw] = route
         return route
 

@@ -13,6 +13,7 @@ from mirror.errors import (
     TooManyRequests,
     Unauthorized,
     Unsupported,
+    UploadOutOfOrder,
     UpstreamLimited,
     UpstreamNoAnswer,
 )
@@ -22,6 +23,8 @@ log = logging.getLogger(__name__)
 
 _MESSAGE_LIMIT = 600
 CHALLENGE = 'Basic realm="mirror"'  # RFC 7617; without a word about charsets, which some clients stumble over
+WRITE = object()
+"""In place of a route: a request that writes. It is told honestly what happened: there is nobody else to turn to."""
 API = object()
 """In place of a route: a request to `/api/v1/`. It is told honestly what happened, and the command line's exit code."""
 
@@ -40,7 +43,7 @@ class Failures:
             headers["WWW-Authenticate"] = CHALLENGE
         elif isinstance(error, TooManyRequests):
             headers["Retry-After"] = str(int(error.retry_after) + 1)
-        elif route is not API and (
+        elif route not in (API, WRITE) and (
             isinstance(error, Offline) or (isinstance(error, UpstreamNoAnswer) and not self._honest)
         ):
             code, status = _unknown(route), 404
@@ -48,6 +51,8 @@ class Failures:
             headers["Retry-After"] = str(int(error.retry_after) + 1)
         elif isinstance(error, RangeNotSatisfiable):
             headers["Content-Range"] = f"bytes */{error.size}"
+        elif isinstance(error, UploadOutOfOrder):
+            headers["Range"] = f"0-{max(0, error.offset - 1)}"
         elif isinstance(error, Unsupported):
             headers["Allow"] = str((error.detail or {}).get("allow", "GET, HEAD"))
         detail = error.detail if route is not API else {**(error.detail or {}), "exit_code": error.exit_code}

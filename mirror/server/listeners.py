@@ -126,7 +126,7 @@ class Listeners:
 async def _end(runner: web.ServerRunner, seconds: float) -> None:
     # aiohttp waits for requests this long, then this long again until it cancels them. It takes the time only before
     # it knows when it ends, and takes 0 for no limit at all.
-    runner._shutdown_timeout = max(seconds / 2, 0.001)  # noqa: SLF001
+    runner._shutdown_timeout = max(seconds / 2, 0.001)  # noqa: SLF001 — see above
     with contextlib.suppress(TimeoutError):
         await asyncio.wait_for(runner.cleanup(), seconds + 1)
 
@@ -159,7 +159,8 @@ def _bind_unix(path: Path, group: str | None) -> socket.socket:
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         _make_folder(path.parent, 0o700 if group is None else 0o755)
-        if path.is_socket():  # the data directory's lock is ours, so whoever left it is gone
+        if path.is_socket():
+            _check_left(path)
             path.unlink()
         sock.bind(str(path))
         path.chmod(0o600 if group is None else 0o660)
@@ -172,6 +173,17 @@ def _bind_unix(path: Path, group: str | None) -> socket.socket:
         ) from error
     sock.settimeout(0)
     return sock
+
+
+def _check_left(path: Path) -> None:
+    """Raises `OSError` where somebody answers there: another mirror, on other data, with the same `socket`."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(1.0)
+        try:
+            probe.connect(str(path))
+        except OSError:
+            return
+    raise OSError(errno.EADDRINUSE, "another mirror listens there")
 
 
 def _make_folder(folder: Path, mode: int) -> None:

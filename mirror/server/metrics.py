@@ -15,7 +15,7 @@ from mirror.cache.content import Cache
 from mirror.cache.traffic import Traffic
 from mirror.upstream.protocols import SourceState
 
-KINDS = ("manifest", "blob", "tags", "referrers", "other")
+KINDS = ("manifest", "blob", "tags", "referrers", "upload", "other")
 RESULTS = (*(str(each) for each in Cache), "ok", "error")
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 

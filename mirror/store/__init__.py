@@ -2,13 +2,14 @@
 
 - `protocols`   the contracts: `BlobStore`, `Ingest`, `BlobReader`, what serving needs of the catalog, `Proof`
 - `inventory`   the contracts of the life of an image: lists, pins, eviction, collection
+- `forwarding`  the contracts of sending images on: open uploads, what registries have, pushes that wait
 - `catalog`     `Catalog`: all parts of the catalog together
 - `lock`        the data directory and its one owner
 - `disk`        `DiskStore`: blobs as files
 - `staging`     local ingests, and the clean-up of what was left behind
 - `committer`   publishing in batches
 - `lane`, `files`   what those share: ordered work on threads; errors, room, writeback
-- `sqlite`, `sqlite_inventory`   `SqliteCatalog`, made of
+- `sqlite`, `sqlite_inventory`, `sqlite_forwarding`   `SqliteCatalog`, made of
     - `database`   the two below, started and ended together
     - `opening`    the database examined, made, migrated (`schema/`)
     - `writer`     the one thread that writes

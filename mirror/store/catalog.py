@@ -1,13 +1,30 @@
-"""The whole catalog: what `protocols` and `inventory` ask of it, part by part."""
+"""The whole catalog: what `protocols`, `inventory`, `pushing` and `forwarding` ask of it, part by part."""
 
 from typing import Protocol
 
+from mirror.store.forwarding import Forwarding, Outbox
 from mirror.store.inventory import Collection, Configs, Images, Lifecycle
 from mirror.store.protocols import Deletion, Links, Manifests, Misses, Partials, Repositories, Tags, Totals
+from mirror.store.pushing import Pushes, Uploads
 
 
 class Catalog(
-    Repositories, Links, Deletion, Manifests, Tags, Partials, Misses, Images, Lifecycle, Collection, Configs, Protocol
+    Repositories,
+    Links,
+    Deletion,
+    Manifests,
+    Tags,
+    Partials,
+    Misses,
+    Images,
+    Lifecycle,
+    Collection,
+    Configs,
+    Uploads,
+    Pushes,
+    Forwarding,
+    Outbox,
+    Protocol,
 ):
     """What the mirror knows. One object implements all parts; whoever needs one part names that part."""
 

@@ -45,7 +45,7 @@ class DiskStore:
         self._data = data.absolute()
         self._files = ThreadPoolExecutor(_FILE_THREADS, thread_name_prefix="blob-files")
         self._ingests = ThreadPoolExecutor(_INGEST_THREADS, thread_name_prefix="blob-ingests")
-        self._staging = Staging(self._data / "ingest", self._ingests, Room(self._data, reserve))
+        self._staging = Staging(self._data / "ingest", self._ingests, Room(self._data, reserve, least=reserve // 2))
         self._committer = Committer(self._staging, {name: f"{self._data}/blobs/{name}" for name in _ALGORITHMS})
         self._loop = asyncio.get_running_loop()
 

@@ -69,30 +69,33 @@ def sync_directory(path: str) -> None:
 class Room:
     """The space that may still be written on one file system; the last `reserve` bytes are left alone.
 
-    Asks the file system every few MiB written, and at every write once there is little left.
+    What was promised by `free` and is written later may touch the reserve, down to `least` (by default nothing of it):
+    meanwhile the catalog and others have written, too. Asks the file system every few MiB written, and at every write
+    once there is little left.
     """
 
-    def __init__(self, folder: Path, reserve: int) -> None:
+    def __init__(self, folder: Path, reserve: int, least: int | None = None) -> None:
         self._folder = folder
         self._reserve = reserve
+        self._touchable = 0 if least is None else reserve - least
         self._granted = 0  # bytes that may be written before the file system is asked again
         self._lock = threading.Lock()
 
     def free(self) -> int:
-        """Bytes that may still be written. Raises `StoreFailed`."""
+        """Bytes that may still be written; below zero by what the reserve lacks. Raises `StoreFailed`."""
         try:
             found = os.statvfs(self._folder)
         except OSError as error:
             raise refused(error, "the free space could not be read") from error
         if found.f_blocks == 0:  # a tmpfs without a limit
             return 1 << 62
-        return max(0, found.f_bavail * found.f_frsize - self._reserve)
+        return found.f_bavail * found.f_frsize - self._reserve
 
     def take(self, count: int) -> None:
-        """Account for `count` bytes about to be written. Raises `NoRoom` where they would touch the reserve."""
+        """Account for `count` bytes about to be written. Raises `NoRoom` where they would go below `least`."""
         with self._lock:
             if self._granted < count:
-                free = self.free()
+                free = self.free() + self._touchable
                 if free < count:
                     raise NoRoom("the disk is full: nothing more can be stored until room is made")
                 self._granted = max(count, min(free // 2, _ROOM_CHECKED_EVERY))

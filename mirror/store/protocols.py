@@ -176,7 +176,7 @@ class BlobStore(Protocol):
         ...
 
     async def free(self) -> int:
-        """Bytes that may still be written (the reserve taken off)."""
+        """Bytes that may still be written, the reserve taken off; below zero by what it lacks."""
         ...
 
 
@@ -344,7 +344,10 @@ class Tags(Protocol):
         """Its registry says the tag is gone; the first time stays."""
         ...
 
-    async def drop_tag(self, repository: Repository, name: str, at: float, actor: str) -> None: ...
+    async def drop_tag(self, repository: Repository, name: str, expected: Digest, at: float, actor: str) -> None:
+        """Take a tag away that still names `expected`, unless it is pinned."""
+        ...
+
     async def only_here(self, limit: int) -> Sequence[tuple[Repository, Tag]]:
         """Tags that their registry no longer has."""
         ...

@@ -1,6 +1,7 @@
 """The catalog in SQLite: one writer thread (`writer`, `commands`), a few readers (`reads`), tables in `schema`.
 
-The life of an image (`inventory`) is in `sqlite_inventory`.
+The life of an image (`inventory`) is in `sqlite_inventory`, what is pushed (`pushing`) in `sqlite_pushing`, what is
+sent on (`forwarding`) in `sqlite_forwarding`.
 """
 
 from collections.abc import Sequence
@@ -24,10 +25,10 @@ from mirror.store.protocols import (
     Totals,
     Visibility,
 )
-from mirror.store.sqlite_inventory import SqliteInventory
+from mirror.store.sqlite_pushing import SqlitePushing
 
 
-class SqliteCatalog(SqliteInventory):
+class SqliteCatalog(SqlitePushing):
     """`Catalog` on one SQLite database. Made by `start`, ended by `close`.
 
     What is the mirror's own (a push, a local tag, a delete) is on disk before its method returns; what upstream can
@@ -149,8 +150,8 @@ class SqliteCatalog(SqliteInventory):
     async def tag_gone(self, repository: Repository, name: str, at: float) -> None:
         await self._write(tags.tag_gone, repository, name, at)
 
-    async def drop_tag(self, repository: Repository, name: str, at: float, actor: str) -> None:
-        await self._write_own(tags.drop_tag, repository, name, at, actor)
+    async def drop_tag(self, repository: Repository, name: str, expected: Digest, at: float, actor: str) -> None:
+        await self._write_own(tags.drop_tag, repository, name, expected, at, actor)
 
     async def only_here(self, limit: int) -> Sequence[tuple[Repository, Tag]]:
         return [(Repository(row[0], row[1]), _tag(row[2:])) for row in await self._readers.all(reads.ONLY_HERE, limit)]

@@ -21,7 +21,7 @@ from mirror.errors import DigestInvalid, StoreFailed
 from mirror.oci.digest import Digest, new_hasher
 from mirror.store.files import Room, close_quietly, keep, refused, start_writeback, write_all
 from mirror.store.lane import Lane
-from mirror.store.protocols import BlobStore, Hash, Partials
+from mirror.store.protocols import Hash
 
 if TYPE_CHECKING:
     from hashlib import _Hash
@@ -378,29 +378,3 @@ def rehash(descriptor: int, hasher: "_Hash") -> int:
         hasher.update(data)
         offset += len(data)
     return offset
-
-
-async def clean_staging(store: BlobStore, catalog: Partials, *, now: float, max_age: float = 24 * 3600) -> int:
-    """Bring staging and the catalog's list of begun downloads together; returns how many of either were removed.
-
-    Files that no row knows (uploads and downloads of a process that was killed), rows without a file, and downloads
-    begun more than `max_age` seconds ago go. Open ingests are left alone. `now` is wall time; a start further in the
-    future than `max_age` is not believed. Raises `StoreFailed`.
-    """
-    before = await catalog.partials()
-    active = store.active()
-    staged = set(await store.staged())
-    rows = {
-        row.id: row for row in await catalog.partials()
-    }  # read after the files: a file has its row before it is idle
-    stale = {
-        row.id
-        for row in before
-        if row.id not in active and (row.id not in staged or abs(now - row.started_at) > max_age)
-    }
-    orphans = staged - rows.keys()
-    for ingest_id in (stale | orphans) & staged:
-        await store.discard(ingest_id)
-    for ingest_id in stale:
-        await catalog.end_partial(ingest_id)
-    return len(stale | orphans)

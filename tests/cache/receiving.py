@@ -15,7 +15,7 @@ from mirror.cache.delivery import Deliveries
 from mirror.cache.outbox import Outbox
 from mirror.cache.parcel import Parcel
 from mirror.cache.transfer import Progress, Transfers
-from mirror.errors import UpstreamGone, UpstreamInvalid, UpstreamRefused, UpstreamUnreachable
+from mirror.errors import UpstreamInvalid, UpstreamRefused, UpstreamUnreachable
 from mirror.oci.digest import Digest
 from mirror.oci.manifest import Descriptor, Manifest
 from mirror.oci.names import Reference, Repository
@@ -193,7 +193,14 @@ class Receiver:
         return manifest.subject is None or self.has_referrers
 
     async def delete(self, reference: Reference) -> None:
-        raise UpstreamGone("nothing here deletes", registry=self.registry)
+        home = reference.repository
+        await self._begin("delete", home, reference.target)
+        if reference.digest is not None:
+            there = self.manifests.pop((home, reference.digest), None) is not None
+        else:
+            there = self.tags.pop((home, str(reference.target)), None) is not None
+        if not there:
+            raise gone(self.registry)
 
 
 class Office:

@@ -16,7 +16,7 @@ from mirror.errors import NameUnknown, UpstreamGone, UpstreamInvalid, UpstreamLi
 from mirror.oci.digest import Digest
 from mirror.oci.manifest import Descriptor, Manifest
 from mirror.oci.names import Reference, Repository
-from mirror.upstream.protocols import Fetched, SourceState, TagPage
+from mirror.upstream.protocols import Destination, Fetched, SourceState, TagPage
 
 
 class Gate:
@@ -239,12 +239,19 @@ class ScriptedUpstreams:
         self.registries = {registry.name: registry for registry in registries}
         self.credentials = set(credentials)
         self.reported: list[SourceState] = []
+        self.destinations: dict[str, Destination] = {}  # `receiving` has some
 
     def source(self, registry: str, *, anonymous: bool) -> ScriptedSource:
         found = self.registries.get(registry)
         if found is None:
             raise NameUnknown(f"{registry} is not configured")
         return found.anonymous if anonymous else found.credentialed
+
+    def destination(self, registry: str) -> Destination:
+        found = self.destinations.get(registry)
+        if found is None:
+            raise NameUnknown(f"{registry} is not configured")
+        return found
 
     def has_credentials(self, registry: str) -> bool:
         return registry in self.credentials

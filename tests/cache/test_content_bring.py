@@ -18,14 +18,14 @@ async def test_it_is_here_and_linked(data: bytes) -> None:
     told: list[int] = []
     assert not await world.content.held(LOOPBACK, ALPINE, digest)
     assert not await world.content.here(LOOPBACK, ALPINE, digest)
-    assert await world.content.bring(LOOPBACK, ALPINE, digest, CLIENT, told.append)
+    assert await world.content.bring(LOOPBACK, ALPINE, digest, CLIENT, told.append) == len(data)
     assert told == sorted(told)
     holding = await world.catalog.holding(ALPINE, digest, is_manifest=False)
     assert holding is not None
     assert holding.link is not None
     assert await world.content.held(LOOPBACK, ALPINE, digest)
     assert await world.content.here(LOOPBACK, ALPINE, digest)
-    assert not await world.content.bring(LOOPBACK, ALPINE, digest, CLIENT)
+    assert await world.content.bring(LOOPBACK, ALPINE, digest, CLIENT) is None
     assert world.hub.anonymous.count("open") == 1
 
 
@@ -86,5 +86,5 @@ async def test_what_is_private_elsewhere_costs_a_question_and_no_download() -> N
     assert not await world.content.here(LOOPBACK, TOOL, digest)  # another registry's word proves nothing
     assert await world.content.here(LOOPBACK, NGINX, digest)
     assert await world.content.held(LOOPBACK, NGINX, digest)
-    assert not await world.content.bring(LOOPBACK, NGINX, digest, CLIENT)
+    assert await world.content.bring(LOOPBACK, NGINX, digest, CLIENT) is None
     assert not await world.content.held(STRANGER, ALPINE, digest)

@@ -12,6 +12,7 @@ from mirror.errors import StoreFailed
 from mirror.oci.digest import Digest
 from mirror.oci.manifest import Manifest
 from mirror.oci.names import Reference, Repository
+from mirror.store.inventory import View
 from mirror.store.protocols import Proof
 from tests.cache.scripted import Body, Gate
 from tests.cache.support import World, settled
@@ -76,7 +77,9 @@ async def test_what_must_stay_stays(world: World, caplog: pytest.LogCaptureFixtu
     await pull(world, ALPINE, "gone", "b")
     await world.catalog.tag_gone(ALPINE, "gone", world.clock.wall())
     named = await pull(world, NGINX, "1", "c")
-    await world.catalog.set_tag(OWN, "mine", named.descriptor.digest, world.clock.wall(), "me")
+    await world.catalog.set_tag(
+        OWN, "mine", named.descriptor.digest, world.clock.wall(), "me", View(NGINX, trusted=False)
+    )
     pushed = await pull(world, TOOL, "2", "d")
     await world.catalog.link(TOOL, pushed.descriptor.digest, Proof.PUSHED, world.clock.wall(), is_manifest=True)
     await pull(world, ALPINE, "goes", "base", "e")

@@ -6,6 +6,7 @@ from mirror.cache.ownership import Ownership, OwnNames
 from mirror.cache.rights import naming
 from mirror.errors import Denied
 from mirror.oci.names import Repository
+from mirror.store.inventory import View
 from tests.cache.scripted import unreachable
 from tests.cache.support import World
 from tests.store.samples import ALPINE, OWN, TOOL, hold_image, image
@@ -40,7 +41,7 @@ def test_whoever_watches_is_told_once() -> None:
 
 async def test_names_are_read_at_a_start(world: World, own: OwnNames) -> None:
     digest = await hold_image(world.catalog, ALPINE, image("1"))
-    await world.catalog.set_tag(OWN, "1", digest, 1, "me")
+    await world.catalog.set_tag(OWN, "1", digest, 1, "me", View(ALPINE, trusted=False))
     await world.catalog.remove_tag(OWN, "1", 2, "me")
     await made(world, own).load()
     assert [path in own for path in ("first", "team/app", "library/alpine")] == [True, True, False]

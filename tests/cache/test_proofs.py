@@ -2,7 +2,7 @@
 
 import pytest
 
-from mirror.cache.policy import Policy
+from mirror.cache.policy import Policy, PushMode, RegistryPolicy
 from mirror.cache.proofs import NEGATIVE_SECONDS, proof_of
 from mirror.cache.rights import LOOPBACK, SOCKET, STRANGER
 from mirror.errors import MirrorError, NameUnknown, Offline, UpstreamGone, UpstreamLimited
@@ -26,7 +26,8 @@ def holding(link: Link | None = None, *, public: bool = False) -> Holding:
 @pytest.mark.parametrize(("link", "age", "trusted", "seen"), [
     (Link(), 0, True, False),
     (Link(anonymous_at=1.0), 0, False, True),
-    (Link(pushed_at=1.0), 0, False, True),
+    (Link(pushed_at=1.0), 0, False, False),  # its registry knows it as private, for all that is known
+    (Link(pushed_at=1.0), 0, True, True),
     (Link(credentials_at=0.0), 0, False, False),
     (Link(credentials_at=0.0), 0, True, True),
     (Link(credentials_at=0.0), 7 * DAY, True, True),
@@ -38,7 +39,24 @@ def test_what_a_link_shows(link: Link, age: float, trusted: bool, seen: bool) ->
     world = World(credentials=["docker.io"])
     if link.credentials_at is not None:
         link = Link(link.anonymous_at, world.clock.wall() - age, link.pushed_at)
-    assert world.proofs.visible(link, trusted=trusted) is seen
+    assert world.proofs.visible(link, ALPINE, trusted=trusted) is seen
+
+
+@pytest.mark.parametrize(("repository", "push", "credentials", "seen"), [
+    (OWN, PushMode.DENY, [], True),
+    (ALPINE, PushMode.LOCAL, [], True),
+    (ALPINE, PushMode.LOCAL, ["docker.io"], False),
+    (ALPINE, PushMode.THROUGH, [], False),  # sent with a login that is not here any more, say
+    (ALPINE, PushMode.QUEUE, [], False),
+])  # fmt: skip
+def test_what_was_pushed_is_shown_to_strangers(
+    repository: Repository, push: PushMode, credentials: list[str], seen: bool
+) -> None:
+    """Breaks if a push through the mirror shows a private image to everybody who reaches it."""
+    policy = Policy(registries={repository.registry: RegistryPolicy(push=push)})
+    world = World(credentials=credentials, policy=policy)
+    assert world.proofs.visible(Link(pushed_at=1.0), repository, trusted=False) is seen
+    assert world.proofs.visible(Link(pushed_at=1.0), repository, trusted=True)
 
 
 @pytest.mark.parametrize(("held", "repository", "visibility", "trusted", "seen"), [

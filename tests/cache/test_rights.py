@@ -31,7 +31,7 @@ ANONYMOUS = ("pull", "none")
 LOOPBACKS = ("all", "push", "pull", "none")
 
 # What each route and method is, written down once more: a new one fails here until somebody decides.
-PING, PULL, READ, WRITE, ADMIN = "ping", "pull", "read", "write", "admin"
+PING, PULL, PUSH, DELETE, READ, WRITE, ADMIN = "ping", "pull", "push", "delete", "read", "write", "admin"
 KINDS: dict[tuple[type | str, str], str] = {
     **{(route, method): PING for route in (routes.Base, routes.OldPing) for method in ("GET", "HEAD")},
     **{
@@ -42,6 +42,11 @@ KINDS: dict[tuple[type | str, str], str] = {
         )
         for method in ("GET", "HEAD")
     },
+    (routes.UploadsRoute, "POST"): PUSH,
+    **{(routes.UploadRoute, method): PUSH for method in ("GET", "PATCH", "PUT", "DELETE")},
+    (routes.ManifestRoute, "PUT"): PUSH,
+    (routes.ManifestRoute, "DELETE"): DELETE,
+    (routes.BlobRoute, "DELETE"): DELETE,
     ("/openapi.json", "GET"): PING,
     **{
         (f"/{name}", "GET"): READ
@@ -82,10 +87,12 @@ def base(role: Role, anonymous: str, loopback: str) -> set[str]:
     """What a role has by the settings, in the words of the specification."""
     match role, anonymous, loopback:
         case Role.SOCKET, _, _:
-            return {PING, PULL, READ, WRITE, ADMIN}
+            return {PING, PULL, PUSH, DELETE, READ, WRITE, ADMIN}
         case Role.LOOPBACK, _, "all":
-            return {PING, PULL, READ, WRITE, ADMIN}
-        case Role.LOOPBACK, _, "push" | "pull":
+            return {PING, PULL, PUSH, DELETE, READ, WRITE, ADMIN}
+        case Role.LOOPBACK, _, "push":
+            return {PING, PULL, PUSH, READ}
+        case Role.LOOPBACK, _, "pull":
             return {PING, PULL, READ}
         case (Role.LOOPBACK, "pull", "none") | (Role.STRANGER, "pull", _):
             return {PING, PULL}
@@ -101,7 +108,7 @@ def decided(role: Role, user: str | None, anonymous: str, loopback: str) -> set[
     if user is not None:
         may |= {PING, READ}
         may |= {WRITE} if user in WITH_RULE else set()
-        may |= {"puller": {PULL}, "admin": {ADMIN}}.get(user, set())
+        may |= {"puller": {PULL}, "pusher": {PUSH, DELETE}, "admin": {ADMIN}}.get(user, set())
     return may
 
 
@@ -148,7 +155,7 @@ def test_a_class_that_is_no_route_is_refused_to_everybody() -> None:
 
 def test_a_method_that_nobody_has_is_405_and_one_that_others_have_is_403_or_401() -> None:
     with pytest.raises(Unsupported) as unsupported:
-        rights().check(SOCKET, routes.BlobRoute, "DELETE")
+        rights().check(SOCKET, routes.TagsRoute, "DELETE")
     assert (unsupported.value.status, unsupported.value.detail) == (
         405,
         {"method": "DELETE", "allow": "GET, HEAD"},

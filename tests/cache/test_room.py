@@ -48,7 +48,8 @@ class Small:
     def __init__(self, max_size: int | None = 1000, limit: int = 1 << 40, slack: int = 0) -> None:
         self.clock = StillClock()
         self.inner = MemoryBlobStore(limit=limit)
-        self.room = Room(self.inner, max_size=max_size, slack=slack, clock=self.clock)
+        self.offline = False
+        self.room = Room(self.inner, max_size=max_size, slack=slack, clock=self.clock, offline=lambda: self.offline)
         self.store = RoomyStore(self.inner, self.room)
         self.catalog = MemoryCatalog()
 
@@ -283,6 +284,24 @@ async def test_too_much_is_shrunk_and_too_little_free_is_made() -> None:
     nobody = Small()
     nobody.room.used = 5000
     await nobody.room.shrink()
+
+
+async def test_nothing_goes_for_nothing() -> None:
+    """Others filled the disk. Breaks if all that is held goes although that would not do, or goes while offline: it
+    could not come back."""
+    small = Small(max_size=None, limit=-1001, slack=10)
+    maker = small.maker(1000)
+    await small.room.shrink()
+    with pytest.raises(NoRoom):
+        await small.store.put(b"x", Digest.of(b"x"))
+    assert maker.asked == []
+    small.inner.limit = -1000  # all that is here would just do
+    small.offline = True
+    await small.room.shrink()
+    assert maker.asked == []
+    small.offline = False
+    await small.room.shrink()
+    assert maker.asked
 
 
 async def test_it_looks_by_itself(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:

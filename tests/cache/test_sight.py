@@ -32,6 +32,17 @@ def test_rows(private_world: World, who: Principal, repository: Repository, link
     assert sight(private_world).sees_link(who, repository, link) is seen
 
 
+async def test_what_was_private_stays_unnamed_once_the_credentials_are_gone() -> None:
+    """Breaks if a registry without credentials is taken for one whose repositories were always public."""
+    world = World()
+    assert await sight(world).knows(STRANGER, ALPINE)
+    await world.catalog.set_visibility(ALPINE, Visibility.PRIVATE, world.clock.wall())
+    assert not await sight(world).knows(STRANGER, ALPINE)
+    assert await sight(world).knows(LOOPBACK, ALPINE)
+    assert not sight(world).trusts(STRANGER, ALPINE)
+    assert sight(world).trusts(SOCKET, ALPINE)
+
+
 async def test_repositories(private_world: World) -> None:
     world = private_world
     knows = sight(world).knows

@@ -13,6 +13,7 @@ from mirror.errors import (
     Offline,
     StoreFailed,
     UpstreamCredentialsRefused,
+    UpstreamGone,
     UpstreamInvalid,
     UpstreamUnreachable,
 )
@@ -241,6 +242,24 @@ async def test_private_content_follows_and_goes(private_world: World) -> None:
     with pytest.raises(ManifestUnknown):
         await by_tag(world)
     assert await world.catalog.tag(ALPINE, "3") is None
+
+
+async def test_a_login_that_ran_out_shows_nothing_and_loses_nothing(private_world: World) -> None:
+    """Breaks if a refusal drops the tag as a 404 does: with the next login it would have to come again."""
+    world = private_world
+    world.hub.push(ALPINE, ONE, "3")
+    world.hub.private.add(ALPINE)
+    await by_tag(world)
+    for source in (world.hub.anonymous, world.hub.credentialed):
+        source.down(UpstreamGone("denied", registry="docker.io", refused=True))
+    world.clock.advance(TTL)
+    with pytest.raises(ManifestUnknown):
+        await by_tag(world)
+    assert (await row(world)).manifest == ONE.descriptor.digest
+    for source in (world.hub.anonymous, world.hub.credentialed):
+        source.down(None)
+    world.clock.advance(TTL)
+    assert await seen(world, LOOPBACK) == (ONE, Cache.REVALIDATED)
 
 
 async def test_private_content_in_an_outage_is_served_for_a_bounded_time(private_world: World) -> None:

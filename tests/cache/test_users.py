@@ -115,7 +115,7 @@ async def test_no_more_wait_than_can_be_answered(users: Users, checks: Checks, m
     monkeypatch.setattr(module, "_WAITING", 3)
     checks.gate.clear()
     waiting = [asyncio.get_running_loop().create_task(users.verify("ci", str(each).encode())) for each in range(3)]
-    await settled(lambda: users._waiting == 3)
+    await settled(lambda: users.checking == 3)
     with pytest.raises(TooManyRequests) as caught:
         await users.verify("ci", b"right")
     assert caught.value.retry_after > 0

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from mirror.errors import DigestInvalid, ManifestInvalid, ManifestTooLarge
 from mirror.oci.digest import Digest
+from mirror.oci.document import DEPTH_LIMIT
 from mirror.oci.manifest import (
     CHILDREN_LIMIT,
-    DEPTH_LIMIT,
     INDEX_TYPES,
     MANIFEST_LIMIT,
     MANIFEST_TYPES,

@@ -52,9 +52,9 @@ def test_one_range(header: str, expected: tuple[int, int]) -> None:
 
 @pytest.mark.parametrize(
     "header",
-    [None, "", "bytes", "bytes=", "bytes=,", "bytes=-", "bytes=a-b", "bytes=1", "bytes=2-1", "bytes=1-2-3", "bytes=--1",
+    [None, "", "bytes", "bytes=", "bytes=,", "bytes=-", "bytes=a-b", "bytes=1", "bytes=1-2-3", "bytes=--1",
      "bytes=+1-2", "bytes=1 - 2", "bytes =1-2", "items=0-1", "bytes:0-1", "0-1", "bytes=0-1,x", "bytes=0-1;2-3",
-     "bytes=\u0661-\u0662", "bytes=0-1\n", "bytes=0x0-0x1", f"bytes={HUGE}-1"],
+     "bytes=\u0661-\u0662", "bytes=0-1\n", "bytes=0x0-0x1"],
 )  # fmt: skip
 def test_what_is_no_range_is_ignored(header: str | None) -> None:
     assert parse_range(header, SIZE) is None
@@ -62,7 +62,16 @@ def test_what_is_no_range_is_ignored(header: str | None) -> None:
 
 
 @pytest.mark.parametrize(
-    "header", ["bytes=1000-", "bytes=1000-1001", "bytes=-0", f"bytes={HUGE}-", "bytes=1000-,2000-,-0"]
+    "header",
+    [
+        "bytes=1000-",
+        "bytes=1000-1001",
+        "bytes=-0",
+        f"bytes={HUGE}-",
+        "bytes=1000-,2000-,-0",
+        "bytes=2-1",
+        f"bytes={HUGE}-1",
+    ],
 )
 def test_beyond_the_content(header: str) -> None:
     for parse in (parse_range, parse_ranges):

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from mirror.errors import (
     BlobUploadUnknown,
     DigestInvalid,
+    ManifestInvalid,
     ManifestUnknown,
     MirrorError,
     NameInvalid,
@@ -18,10 +19,9 @@ from mirror.errors import (
 )
 from mirror.oci.digest import Digest
 from mirror.oci.names import Name
+from mirror.oci.queries import QUERY_LIMIT, TEXT_LIMIT
 from mirror.oci.routes import (
     PATH_LIMIT,
-    QUERY_LIMIT,
-    TEXT_LIMIT,
     Base,
     BlobRoute,
     CatalogRoute,
@@ -41,19 +41,30 @@ from tests.oci.test_names import digests, names, tags
 
 EMPTY = Digest.of(b"")
 D = str(EMPTY)
-EXPECTED_ERRORS = (BlobUploadUnknown, DigestInvalid, ManifestUnknown, NameInvalid, PathUnknown, RequestInvalid)
+EXPECTED_ERRORS = (
+    BlobUploadUnknown, DigestInvalid, ManifestInvalid, ManifestUnknown, NameInvalid, PathUnknown, RequestInvalid,
+)  # fmt: skip
 
 counts = st.none() | st.integers(0, 10**18 - 1)
 words = st.none() | st.text(st.characters(min_codepoint=32, max_codepoint=126), min_size=1, max_size=TEXT_LIMIT)
 terms = st.text(max_size=TEXT_LIMIT).filter(str.isprintable)
 routes = st.one_of(
     st.just(Base()),
-    st.builds(ManifestRoute, names, tags | digests),
+    st.builds(ManifestRoute, names, tags | digests, st.lists(tags, max_size=3, unique=True).map(tuple)),
     st.builds(BlobRoute, names, digests),
     st.builds(TagsRoute, names, counts, words),
     st.builds(ReferrersRoute, names, digests, words),
-    st.builds(UploadsRoute, names),
-    st.builds(UploadRoute, names, st.from_regex(r"[A-Za-z0-9_-]{1,128}", fullmatch=True)),
+    st.builds(
+        lambda name, path, *rest: UploadsRoute(
+            name, rest[0], rest[1], path and Name(name.registry, path.path), rest[2]
+        ),
+        names,
+        st.none() | names,
+        st.none() | digests,
+        st.none() | digests,
+        st.sampled_from([None, "sha256", "sha512"]),
+    ),
+    st.builds(UploadRoute, names, st.from_regex(r"[A-Za-z0-9_-]{1,128}", fullmatch=True), st.none() | digests),
     st.builds(CatalogRoute, counts, words),
     st.just(OldPing()),
     st.builds(SearchRoute, terms, counts, counts),
@@ -190,7 +201,7 @@ X = Name(None, "x")
         ("/v2/x/manifests/latest", "", ManifestRoute(X, "latest")),
         (f"/v2/x/manifests/{D}", "", ManifestRoute(X, EMPTY)),
         (f"/v2/x/manifests/{D}".replace(":", "%3a"), "", ManifestRoute(X, EMPTY)),
-        (f"/v2/x/manifests/{D}", "tag=1&tag=2", ManifestRoute(X, EMPTY)),
+        (f"/v2/x/manifests/{D}", "tag=1&tag=2&t%61g=1", ManifestRoute(X, EMPTY, ("1", "2"))),
         ("/v2/x/manifests/uploads", "", ManifestRoute(X, "uploads")),
         ("/v2/%78/%6d%61nifests/v%31", "", ManifestRoute(X, "v1")),
         (f"/v2/x/blobs/{D}", "", BlobRoute(X, EMPTY)),
@@ -202,8 +213,21 @@ X = Name(None, "x")
         (f"/v2/x/referrers/{D}", "artifactType=a/b%2Bc", ReferrersRoute(X, EMPTY, "a/b+c")),
         ("/v2/x/blobs/uploads/", "", UploadsRoute(X)),
         ("/v2/x/blobs/uploads", "", UploadsRoute(X)),
-        ("/v2/x/blobs/uploads/", f"mount={D}&from=y", UploadsRoute(X)),
-        ("/v2/x/blobs/uploads/0-_aZ", f"digest={D}", UploadRoute(X, "0-_aZ")),
+        ("/v2/x/blobs/uploads/", f"mount={D}&from=y", UploadsRoute(X, mount=EMPTY, source=Name(None, "y"))),
+        ("/v2/x/blobs/uploads/", f"mount={D}&from=", UploadsRoute(X, mount=EMPTY)),
+        (
+            "/v2/x/blobs/uploads/",
+            f"mount={D}&from=ghcr.io/y",
+            UploadsRoute(X, mount=EMPTY, source=Name("ghcr.io", "y")),
+        ),
+        (
+            "/v2/x/blobs/uploads/",
+            f"mount={D}&from=y&ns=ghcr.io",
+            UploadsRoute(Name("ghcr.io", "x"), mount=EMPTY, source=Name("ghcr.io", "y")),
+        ),
+        ("/v2/x/blobs/uploads/", "digest-algorithm=sha512", UploadsRoute(X, algorithm="sha512")),
+        ("/v2/x/blobs/uploads/", f"digest={D}", UploadsRoute(X, EMPTY)),
+        ("/v2/x/blobs/uploads/0-_aZ", f"digest={D}", UploadRoute(X, "0-_aZ", EMPTY)),
         # names made of the words of routes
         ("/v2/manifests/manifests/manifests", "", ManifestRoute(Name(None, "manifests"), "manifests")),
         ("/v2/x/blobs/uploads/manifests/1", "", ManifestRoute(Name(None, "x/blobs/uploads"), "1")),
@@ -296,6 +320,12 @@ def test_routes(path: str, query: str, route: Route) -> None:
         ("/v2/x/blobs/md5:" + "0" * 32, "", DigestInvalid),
         ("/v2/x/referrers/latest", "", DigestInvalid),
         # uploads
+        ("/v2/x/blobs/uploads/", "digest-algorithm=sha1024", DigestInvalid),
+        ("/v2/x/blobs/uploads/", "digest=sha1024:00", DigestInvalid),
+        ("/v2/x/blobs/uploads/", "mount=latest", DigestInvalid),
+        ("/v2/x/blobs/uploads/", f"mount={D}&from=..", NameInvalid),
+        ("/v2/x/blobs/uploads/1", "digest=md5:00", DigestInvalid),
+        (f"/v2/x/manifests/{D}", "tag=.x", ManifestInvalid),
         ("/v2/x/blobs/uploads/..", "", BlobUploadUnknown),
         ("/v2/x/blobs/uploads/a%00b", "", BlobUploadUnknown),
         ("/v2/x/blobs/uploads/a.b", "", BlobUploadUnknown),

@@ -18,11 +18,11 @@ from typing import Any
 
 from mirror.oci.digest import Digest
 from mirror.store import opening
+from mirror.store.cleaning import clean_staging
 from mirror.store.disk import DiskStore
 from mirror.store.lock import DataDirectory
 from mirror.store.protocols import Origin, Partial, Proof
 from mirror.store.sqlite import SqliteCatalog
-from mirror.store.staging import clean_staging
 from tests.store.samples import CONFIG, OWN, digest_of, image
 
 FILE_CALLS = ("mkdir", "open", "pwrite", "fsync", "rename", "unlink", "close")

@@ -19,7 +19,7 @@ from typing import TypeVar
 from mirror.oci.digest import Digest
 from mirror.oci.manifest import OCI_CONFIG, OCI_INDEX, OCI_LAYER_GZIP, OCI_MANIFEST
 from mirror.oci.names import Reference
-from mirror.store.inventory import ConfigFacts
+from mirror.store.inventory import ConfigFacts, View
 from mirror.store.opening import open_catalog
 from mirror.store.sqlite import SqliteCatalog
 
@@ -145,6 +145,8 @@ async def measure(path: Path) -> None:
         repository=every[0].repository, registry=None, cursor=None, limit=1000
     ))  # fmt: skip
     await each("edges of 500", catalog.edges(page[:500]))
+    seen = [(View(row.repository, trusted=False), row.manifest) for row in every[:500]]
+    await each("edges_seen of 500", catalog.edges_seen(seen))
     await each("configs of 1,000", catalog.configs(page))
     await each("weigh 1,000", catalog.weigh(page))
     await each("weigh_together 1,000", catalog.weigh_together(page))

@@ -434,9 +434,9 @@ class CatalogSuite:
             assert await catalog.move_tag(ALPINE, name, None, manifest.descriptor.digest, Origin.LOCAL, 1, "test")
         assert await catalog.tags(ALPINE) == ["10", "9", "B", "_", "a", "b"]
         assert await catalog.tags(NGINX) == []
-        await catalog.drop_tag(ALPINE, "9", 2, "test")
-        await catalog.drop_tag(ALPINE, "9", 2, "test")
-        await catalog.drop_tag(TOOL, "9", 2, "test")
+        await catalog.drop_tag(ALPINE, "9", manifest.descriptor.digest, 2, "test")
+        await catalog.drop_tag(ALPINE, "9", manifest.descriptor.digest, 2, "test")
+        await catalog.drop_tag(TOOL, "9", manifest.descriptor.digest, 2, "test")
         assert await catalog.tags(ALPINE) == ["10", "B", "_", "a", "b"]
 
     # --- deletion -----------------------------------------------------------------------------------------

@@ -4,10 +4,10 @@ import pytest
 
 from mirror.errors import RequestInvalid
 from mirror.oci.digest import Digest
-from mirror.oci.manifest import OCI_CONFIG, OCI_INDEX, OCI_LAYER_GZIP, OCI_MANIFEST
+from mirror.oci.manifest import OCI_CONFIG, OCI_INDEX, OCI_LAYER_GZIP, OCI_MANIFEST, Manifest
 from mirror.oci.names import Reference, Repository
 from mirror.store.catalog import Catalog
-from mirror.store.inventory import ConfigFacts, ImageRow, Weight, cursor_after
+from mirror.store.inventory import ConfigFacts, ImageRow, View, Weight, cursor_after
 from mirror.store.protocols import Link, Origin, Proof, Visibility
 from tests.store.samples import ALPINE, CONFIG, NGINX, OWN, TOOL, digest_of, hold_image, hold_index, image, index, tag
 
@@ -129,8 +129,8 @@ class ImagesSuite:
         expected = await fill(catalog)
         rows, cursor = await catalog.images(repository=None, registry=None, cursor=None, limit=2)
         assert rows[-1].tag == "B"
-        await catalog.drop_tag(ALPINE, "B", 9, "test")  # the very place of the cursor
-        await catalog.drop_tag(ALPINE, "10", 9, "test")
+        await catalog.remove_tag(ALPINE, "B", 9, "test")  # the very place of the cursor
+        await catalog.remove_tag(ALPINE, "10", 9, "test")
         await tag(catalog, ALPINE, "0", expected[0][2])  # before it
         await tag(catalog, ALPINE, "c", expected[0][2])  # behind it
         rest, _ = await catalog.images(repository=None, registry=None, cursor=cursor, limit=100)
@@ -216,6 +216,74 @@ class ImagesSuite:
         assert (layer.child, layer.role, layer.media_type) == (digest_of("1"), "layer", OCI_LAYER_GZIP)
         assert (layer.size, layer.platform, layer.held) == (1, None, True)
         assert described[first, 0].media_type == OCI_CONFIG
+
+    async def test_a_view_shows_what_its_repository_holds(self, catalog: Catalog) -> None:
+        """Breaks where what is held anywhere is held: a manifest may name somebody's private config or child."""
+        secret = image("secret", config=b"secret config")
+        await hold_image(catalog, TOOL, secret, Proof.CREDENTIALS)
+        await catalog.hold(digest_of("public"), 6, "here", [(NGINX, Proof.ANONYMOUS)], 1)
+        await hold_image(catalog, NGINX, image("elsewhere"))
+        naming = image("secret", "public", "missing", config=b"secret config")
+        top = index([secret, naming, image("elsewhere")])  # a manifest is served only where it is linked
+        for manifest in (naming, top):
+            await catalog.hold_manifest(ALPINE, manifest, "here", Proof.ANONYMOUS, 1)
+
+        async def held(view: View, manifest: Manifest) -> list[bool]:
+            seen = (view, manifest.descriptor.digest)
+            found = await catalog.edges_seen([seen])
+            assert list(found) == [seen]
+            return [edge.held for edge in found[seen]]
+
+        for trusted in (True, False):
+            alpine, tool = View(ALPINE, trusted), View(TOOL, trusted)
+            assert await held(alpine, naming) == [False, False, True, False]
+            assert await held(alpine, top) == [False, True, False]
+            assert await held(alpine, secret) == []  # not even what it names
+            assert await held(tool, secret) == ([True, True] if trusted else [])
+        await catalog.link(ALPINE, digest_of("secret"), Proof.CREDENTIALS, 2, is_manifest=False)
+        assert await held(View(ALPINE, trusted=True), naming) == [False, True, True, False]
+        assert await held(View(ALPINE, trusted=False), naming) == [False, False, True, False]
+        await catalog.link(ALPINE, digest_of("secret"), Proof.PUSHED, 2, is_manifest=False)
+        assert await held(View(ALPINE, trusted=False), naming) == [False, True, True, False]
+        await catalog.quarantine(digest_of("secret"))
+        assert await held(View(ALPINE, trusted=True), naming) == [False, False, True, False]
+
+    async def test_many_views_at_once(self, catalog: Catalog) -> None:
+        """More than one, in any order, and the same manifest in several: each has its own edges, as `edges` has them.
+        Breaks where they are told apart by the manifest alone."""
+        children = [image(str(number)) for number in range(4)]
+        top = await hold_index(catalog, ALPINE, children)
+        await hold_image(catalog, TOOL, index(children))
+        manifests = [top, *(child.descriptor.digest for child in children)]
+        wanted = [
+            (View(home, trusted), digest)
+            for digest in [digest_of("unknown"), *manifests]
+            for trusted in (False, True)
+            for home in (TOOL, ALPINE, OWN, Repository("x.y", "z"))
+        ]
+        found = await catalog.edges_seen([*wanted, wanted[0]])
+        assert list(found) == wanted
+        every_one = await catalog.edges(manifests)
+        for trusted in (False, True):
+            for digest in manifests:
+                assert found[View(ALPINE, trusted), digest] == [edge for edge in every_one if edge.parent == digest]
+            assert [edge.held for edge in found[View(TOOL, trusted), top]] == [False] * 4
+        assert {view.repository for (view, _), edges in found.items() if edges} == {ALPINE, TOOL}
+        assert await catalog.edges_seen([]) == {}
+
+    async def test_what_only_another_repository_knows_finds_no_index(self, catalog: Catalog) -> None:
+        """Breaks where an index that names somebody's manifest is found by what is in that."""
+        secret = image("layer", config=b"secret config")
+        await hold_image(catalog, TOOL, secret, Proof.CREDENTIALS)
+        naming = await hold_image(catalog, ALPINE, index([secret]))
+        digest, config = secret.descriptor.digest, Digest.of(b"secret config")
+        assert named(await catalog.find(config.hex, 9)) == [(TOOL, None, digest)]
+        assert named(await catalog.sharing(digest_of("layer"), 9)) == [(TOOL, None, digest)]
+        assert named(await catalog.sharing(digest, 9)) == [(ALPINE, None, naming)]  # that is what its bytes say
+        await catalog.hold_manifest(ALPINE, secret, "here", Proof.ANONYMOUS, 2)
+        both = sorted([(ALPINE, None, naming), (TOOL, None, digest)])
+        assert sorted(named(await catalog.find(config.hex, 9))) == both
+        assert sorted(named(await catalog.sharing(digest_of("layer"), 9))) == both
 
     async def test_edges_of_many(self, catalog: Catalog) -> None:
         digests = [await hold_image(catalog, ALPINE, image(str(number))) for number in range(600)]

@@ -5,7 +5,7 @@ import pytest
 from mirror.oci.digest import Digest
 from mirror.oci.names import Reference, Repository
 from mirror.store.catalog import Catalog
-from mirror.store.inventory import Miss, Move, Pin
+from mirror.store.inventory import Miss, Move, Pin, View
 from mirror.store.protocols import UPLOAD_GRACE, Link, Origin, Proof, Tag
 from tests.store.samples import ALPINE, NGINX, OWN, TOOL, digest_of, hold_image, hold_index, image, index, tag
 from tests.store.suites_collection import CONFIG_DIGEST, LATER, collect, linked
@@ -30,18 +30,19 @@ class LifecycleSuite:
         digest = await hold_image(catalog, ALPINE, image("1"))
         assert not await catalog.set_tag(NGINX, "3", digest, 2, "me")
         assert not await catalog.set_tag(ALPINE, "3", digest_of("1"), 2, "me")
-        assert not await catalog.set_tag(OWN, "3", digest_of("unknown"), 2, "me")
-        assert not await catalog.set_tag(OWN, "3", digest_of("1"), 2, "me")  # a layer
+        for nothing in (digest_of("unknown"), digest_of("1")):  # the second is a layer
+            assert not await catalog.set_tag(OWN, "3", nothing, 2, "me", View(ALPINE, trusted=True))
+        assert not await catalog.set_tag(OWN, "3", digest, 2, "me")  # it says no source
         await catalog.quarantine(digest)
         assert not await catalog.set_tag(ALPINE, "3", digest, 2, "me")
-        assert not await catalog.set_tag(OWN, "3", digest, 2, "me")
+        assert not await catalog.set_tag(OWN, "3", digest, 2, "me", View(ALPINE, trusted=True))
         assert await catalog.tags(ALPINE) == await catalog.tags(OWN) == []
 
     @pytest.mark.parametrize("proof", [Proof.ANONYMOUS, Proof.CREDENTIALS])
     async def test_an_own_repository_takes_the_whole_image(self, catalog: Catalog, proof: Proof) -> None:
         child = image("1")
         top = await hold_index(catalog, TOOL, [child], proof)
-        assert await catalog.set_tag(OWN, "v1", top, 5, "me")
+        assert await catalog.set_tag(OWN, "v1", top, 5, "me", View(TOOL, trusted=True))
         pushed = Link(pushed_at=5)
         for digest in (top, child.descriptor.digest):
             assert await linked(catalog, OWN, digest) == pushed
@@ -58,15 +59,46 @@ class LifecycleSuite:
         manifest, top = image("secret", "public"), index([private])
         for named in (manifest, top):
             await catalog.hold_manifest(ALPINE, named, "here", Proof.ANONYMOUS, 1)
-            assert await catalog.set_tag(OWN, "v1", named.descriptor.digest, 5, "me")
+            assert await catalog.set_tag(OWN, "v1", named.descriptor.digest, 5, "me", View(ALPINE, trusted=True))
         assert await linked(catalog, OWN, digest_of("secret"), is_manifest=False) is None
         assert await linked(catalog, OWN, digest_of("public"), is_manifest=False) == Link(pushed_at=5)
         assert await linked(catalog, OWN, private.descriptor.digest) is None
 
+    async def test_nor_what_another_repository_holds_of_the_same_manifest(self, catalog: Catalog) -> None:
+        """Breaks where every repository that holds the manifest gives what it has."""
+        secret = image("secret")
+        digest = await hold_image(catalog, TOOL, secret, Proof.CREDENTIALS)
+        await catalog.hold_manifest(ALPINE, secret, "here", Proof.ANONYMOUS, 1)
+        assert await catalog.set_tag(OWN, "v1", digest, 5, "me", View(ALPINE, trusted=True))
+        assert await linked(catalog, OWN, digest) == Link(pushed_at=5)
+        for layer in (digest_of("secret"), CONFIG_DIGEST):
+            assert await linked(catalog, OWN, layer, is_manifest=False) is None
+        assert await catalog.set_tag(OWN, "v1", digest, 6, "me", View(TOOL, trusted=True))
+        for layer in (digest_of("secret"), CONFIG_DIGEST):
+            assert await linked(catalog, OWN, layer, is_manifest=False) == Link(pushed_at=6)
+
+    async def test_what_needs_credentials_is_taken_by_the_trusted_only(self, catalog: Catalog) -> None:
+        """Breaks where a link is a link: each of its kinds is judged."""
+        child, other = image("secret"), image("pushed")
+        top = index([child, other])
+        await hold_image(catalog, TOOL, child, Proof.CREDENTIALS)
+        await hold_image(catalog, TOOL, other, Proof.PUSHED)
+        await catalog.hold_manifest(TOOL, top, "here", Proof.ANONYMOUS, 1)  # private since then
+        digest = top.descriptor.digest
+        for trusted, taken in ((False, None), (True, Link(pushed_at=6))):
+            assert await catalog.set_tag(OWN, "v1", digest, 6, "me", View(TOOL, trusted=trusted))
+            assert await linked(catalog, OWN, child.descriptor.digest) == taken
+            assert await linked(catalog, OWN, digest_of("secret"), is_manifest=False) == taken
+            assert await linked(catalog, OWN, other.descriptor.digest) == Link(pushed_at=6)
+        alone = await hold_image(catalog, TOOL, image("private"), Proof.CREDENTIALS)
+        assert not await catalog.set_tag(OWN, "v2", alone, 7, "me", View(TOOL, trusted=False))
+        assert not await catalog.set_tag(OWN, "v2", alone, 7, "me", View(NGINX, trusted=True))
+        assert await linked(catalog, OWN, alone) is None
+
     async def test_what_no_repository_holds_is_taken_from_nowhere(self, catalog: Catalog) -> None:
         digest = await hold_image(catalog, ALPINE, image("1"))
         await catalog.remove_manifest(ALPINE, digest, 2, "me")
-        assert not await catalog.set_tag(OWN, "v1", digest, 3, "me")
+        assert not await catalog.set_tag(OWN, "v1", digest, 3, "me", View(ALPINE, trusted=True))
         assert await linked(catalog, OWN, digest_of("1"), is_manifest=False) is None
 
     # --- removal ------------------------------------------------------------------------------------------
@@ -172,7 +204,7 @@ class LifecycleSuite:
 
     async def test_what_an_own_repository_took_waits_for_no_manifest(self, catalog: Catalog) -> None:
         digest = await hold_image(catalog, ALPINE, image("1"), at=LATER - 2)
-        await catalog.set_tag(OWN, "v1", digest, LATER - 1, "me")
+        await catalog.set_tag(OWN, "v1", digest, LATER - 1, "me", View(ALPINE, trusted=False))
         await catalog.remove_tag(OWN, "v1", LATER - 1, "me")
         await catalog.remove_manifest(ALPINE, digest, LATER - 1, "me")
         assert await collect(catalog) == {digest, digest_of("1"), CONFIG_DIGEST}
@@ -209,14 +241,20 @@ class LifecycleSuite:
         await catalog.remove_manifest(ALPINE, top, LATER, "me")
         assert await collect(catalog, LATER + 1) == everything
 
+    async def test_what_is_just_being_deleted_is_not_foreseen(self, catalog: Catalog) -> None:
+        await catalog.hold(digest_of("a"), 1, "here", [], 1)
+        assert await catalog.begin_delete(digest_of("a")) is not None
+        assert await catalog.foresee([(ALPINE, digest_of("a"))], LATER) == []
+
     async def test_a_name_once_own_stays(self, catalog: Catalog) -> None:
         assert await catalog.own_repositories() == []
         digest = await hold_image(catalog, ALPINE, image("1"))
         other = Repository("local", "app")
         for home in (OWN, other):
-            await catalog.set_tag(home, "v1", digest, 2, "me")
+            await catalog.set_tag(home, "v1", digest, 2, "me", View(ALPINE, trusted=False))
             await catalog.remove_tag(home, "v1", 3, "me")
-        await catalog.set_tag(Repository("local", "never"), "v1", digest_of("unknown"), 2, "me")
+        never, source = Repository("local", "never"), View(ALPINE, trusted=True)
+        assert not await catalog.set_tag(never, "v1", digest_of("unknown"), 2, "me", source)
         await catalog.remove_manifest(ALPINE, digest, 3, "me")
         assert await collect(catalog)
         assert await catalog.own_repositories() == [other, OWN]
@@ -246,6 +284,18 @@ class LifecycleSuite:
         assert await catalog.repositories(None, 10) == []
         assert (await catalog.totals()).repositories == 0
 
+    async def test_only_the_tag_that_was_meant_is_dropped_and_no_pinned_one(self, catalog: Catalog) -> None:
+        one, two = await hold_image(catalog, ALPINE, image("1")), await hold_image(catalog, ALPINE, image("2"))
+        await tag(catalog, ALPINE, "3", two)
+        await catalog.drop_tag(ALPINE, "3", one, 2, "me")  # it was moved meanwhile
+        assert await catalog.tag(ALPINE, "3") is not None
+        await catalog.pin(Reference(ALPINE, "3", None), "me", 3)
+        await catalog.drop_tag(ALPINE, "3", two, 4, "me")
+        assert await catalog.tag(ALPINE, "3") is not None
+        await catalog.unpin(Reference(ALPINE, "3", None), None)
+        await catalog.drop_tag(ALPINE, "3", two, 5, "me")
+        assert await catalog.tag(ALPINE, "3") is None
+
     # --- history and misses -------------------------------------------------------------------------------
 
     async def test_history_is_newest_first(self, catalog: Catalog) -> None:
@@ -253,7 +303,7 @@ class LifecycleSuite:
         await tag(catalog, ALPINE, "3", one, at=1)
         await catalog.set_tag(ALPINE, "3", two, 2, "me")
         await tag(catalog, ALPINE, "4", one, at=3)
-        await catalog.drop_tag(ALPINE, "3", 4, "you")
+        await catalog.drop_tag(ALPINE, "3", two, 4, "you")
         third = [Move("3", 4, None, "you"), Move("3", 2, two, "me"), Move("3", 1, one, "test")]
         assert await catalog.history(ALPINE, "3", 10) == third
         assert await catalog.history(ALPINE, "3", 2) == third[:2]

@@ -119,7 +119,7 @@ def test_what_is_named_elsewhere_is_remembered_as_absent(db: Connection) -> None
         hold_manifest(db, ALPINE, manifest, "here", Proof.ANONYMOUS, 1)
     held(db)
     move_tag(db, ALPINE, "x", None, one.descriptor.digest, Origin.UPSTREAM, 1, "me")
-    drop_tag(db, ALPINE, "x", 2, "me")
+    drop_tag(db, ALPINE, "x", one.descriptor.digest, 2, "me")
     db.execute("DELETE FROM links")
     for digest in (one.descriptor.digest, two.descriptor.digest, A):
         assert begin_delete(db, digest) == "here"

@@ -22,7 +22,7 @@ def db() -> Iterator[sqlite3.Connection]:
     migrate(connection)
     blobs.hold(connection, digest_of("1"), 1, "there", [(ALPINE, Proof.ANONYMOUS)], 1)
     blobs.hold_manifest(connection, ALPINE, MANIFEST, "here", Proof.ANONYMOUS, 1)
-    inventory.set_tag(connection, ALPINE, "x", DIGEST, 1, "me")
+    inventory.set_tag(connection, ALPINE, "x", DIGEST, 1, "me", None)
     yield connection
     connection.close()
 
@@ -43,7 +43,7 @@ def test_the_database_is_as_it_was(db: sqlite3.Connection) -> None:
 
 def test_in_somebody_elses_transaction_too(db: sqlite3.Connection) -> None:
     db.execute("BEGIN")
-    inventory.set_tag(db, ALPINE, "y", DIGEST, 2, "me")
+    inventory.set_tag(db, ALPINE, "y", DIGEST, 2, "me", None)
     assert foresight.foresee(db, [(ALPINE, "x")], 10) == []
     db.execute("COMMIT")
     assert db.execute("SELECT count(*) FROM tags").fetchone() == (2,)

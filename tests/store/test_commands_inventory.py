@@ -23,7 +23,7 @@ from mirror.store.commands.inventory import (
 from mirror.store.commands.ledgers import missed
 from mirror.store.commands.rows import make_blob, make_repository
 from mirror.store.commands.tags import move_tag
-from mirror.store.inventory import ConfigFacts
+from mirror.store.inventory import ConfigFacts, View
 from mirror.store.protocols import UPLOAD_GRACE, Origin, Proof
 from tests.store.samples import ALPINE, CONFIG, NGINX, OWN, digest_of, image, index
 
@@ -83,18 +83,18 @@ def test_adopting_again_adds_what_came_since(db: Connection) -> None:
     top = index(children)
     for manifest in (children[0], top):
         hold_manifest(db, ALPINE, manifest, "here", Proof.ANONYMOUS, 1)
-    assert set_tag(db, OWN, "v1", top.descriptor.digest, 2, "me")
+    assert set_tag(db, OWN, "v1", top.descriptor.digest, 2, "me", View(ALPINE, trusted=False))
     assert len(links(db, OWN)) == 2
     hold_manifest(db, ALPINE, children[1], "here", Proof.ANONYMOUS, 3)
     for at in (4, 3):
-        assert set_tag(db, OWN, "v1", top.descriptor.digest, at, "me")
+        assert set_tag(db, OWN, "v1", top.descriptor.digest, at, "me", View(ALPINE, trusted=False))
     assert len(links(db, OWN)) == 3
     assert db.execute("SELECT DISTINCT pushed_at FROM links WHERE pushed_at IS NOT NULL").fetchall() == [(4,)]
 
 
 def test_a_refused_tag_leaves_no_row_behind(db: Connection) -> None:
-    assert not set_tag(db, OWN, "v1", digest_of("a"), 2, "me")
-    assert not set_tag(db, NGINX, "v1", digest_of("a"), 2, "me")
+    assert not set_tag(db, OWN, "v1", digest_of("a"), 2, "me", View(ALPINE, trusted=True))
+    assert not set_tag(db, NGINX, "v1", digest_of("a"), 2, "me", View(ALPINE, trusted=True))
     assert db.execute("SELECT * FROM repositories").fetchall() == []
 
 

@@ -35,8 +35,8 @@ def test_every_move_is_remembered_with_who_did_it(db: Connection) -> None:
     assert move_tag(db, ALPINE, "3", DIGESTS[0], DIGESTS[0], Origin.UPSTREAM, 2, "docker.io")  # no move
     assert not move_tag(db, ALPINE, "3", None, DIGESTS[1], Origin.UPSTREAM, 3, "docker.io")
     assert move_tag(db, ALPINE, "3", DIGESTS[0], DIGESTS[1], Origin.LOCAL, 4, "me")
-    drop_tag(db, ALPINE, "3", 5, "me")
-    drop_tag(db, ALPINE, "3", 6, "me")  # there is none
+    drop_tag(db, ALPINE, "3", DIGESTS[1], 5, "me")
+    drop_tag(db, ALPINE, "3", DIGESTS[1], 6, "me")  # there is none
     assert history(db) == [
         ("library/alpine", "3", 1, 0, "docker.io"),
         ("library/alpine", "3", 4, 1, "me"),
@@ -79,7 +79,7 @@ def test_what_only_dropped_history_named_is_forgotten(db: Connection, monkeypatc
     monkeypatch.setattr(tags, "HISTORY_PER_TAG", 1)
     assert move_tag(db, ALPINE, "3", None, DIGESTS[0], Origin.LOCAL, 1, "me")
     db.execute("DELETE FROM links WHERE blob = (SELECT id FROM blobs WHERE digest = ?)", (DIGESTS[0].to_bytes(),))
-    drop_tag(db, ALPINE, "3", 2, "me")
+    drop_tag(db, ALPINE, "3", DIGESTS[0], 2, "me")
     assert begin_delete(db, DIGESTS[0]) == "here"
     deleted(db, DIGESTS[0])
     assert blob_row(db, DIGESTS[0]) is None

@@ -15,10 +15,10 @@ from pathlib import Path
 import pytest
 
 from mirror.oci.digest import Digest
+from mirror.store.cleaning import clean_staging
 from mirror.store.disk import DiskStore
 from mirror.store.lock import DataDirectory
 from mirror.store.sqlite import SqliteCatalog
-from mirror.store.staging import clean_staging
 from tests.store import crashing
 from tests.store.crashing import PASSING
 from tests.store.faults import small_folder

@@ -70,9 +70,21 @@ def test_the_reserve_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         room.take(1)
     assert room.free() == 0
     disk.left = 10
-    assert room.free() == 0
+    assert room.free() == -390
     disk.left = 1000  # room was made
     room.take(600)
+
+
+def test_what_was_promised_may_touch_the_reserve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Breaks if bytes that found room when they were accepted are refused because others have written since."""
+    disk = FakeStatvfs(monkeypatch, left=1000)
+    room = Room(tmp_path, reserve=400, least=200)
+    disk.left = 350
+    assert room.free() == -50
+    room.take(150)
+    disk.left = 200
+    with pytest.raises(NoRoom):
+        room.take(1)
 
 
 def test_the_file_system_is_asked_seldom_and_often_when_near(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,11 +2,10 @@ import pytest
 
 from mirror.store.memory import MemoryCatalog
 from tests.store.suites_collection import CollectionSuite
-from tests.store.suites_images import ImagesSuite
 from tests.store.suites_lifecycle import LifecycleSuite
 
 
-class TestMemoryInventory(ImagesSuite, LifecycleSuite, CollectionSuite):
+class TestMemoryInventory(LifecycleSuite, CollectionSuite):
     @pytest.fixture
     def catalog(self) -> MemoryCatalog:
         return MemoryCatalog()

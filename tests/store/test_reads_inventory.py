@@ -8,8 +8,10 @@ from sqlite3 import Connection
 import pytest
 
 from mirror.oci.digest import Digest
+from mirror.oci.names import Repository
 from mirror.store import reads_inventory
 from mirror.store.commands import blobs, inventory
+from mirror.store.inventory import View
 from mirror.store.opening import open_catalog
 from mirror.store.reads_inventory import WANTED, packed
 from mirror.store.sqlite import SqliteCatalog
@@ -27,11 +29,13 @@ FROM_COMMANDS = {
     "evict": inventory._CANDIDATE,
     "left behind": inventory._LEFT_BEHIND,
     "adopt": inventory._ADOPT,
+    "taken": inventory._TAKEN,
 }
 
 # What a statement makes itself; and tables walked on purpose, in the order of an index.
 MADE = r"SCAN (w|cut|wanted|up|matched|configured|above|root|below|counted|c|SUBQUERY \d+|CONSTANT ROW)\b"
 WALKED = {
+    "EDGES_SEEN": {"SCAN j VIRTUAL TABLE INDEX 1:"},  # what was asked for
     "PINS": {"SCAN r", "SCAN p"},  # people set them, one by one
     "SEARCH": {"SCAN r"},  # the middle of a name is in no index; repositories are few
     "CANDIDATES": {"SCAN b"},  # from the one not used for longest, as far as asked for
@@ -130,11 +134,12 @@ async def test_a_generated_catalog_is_a_true_one(catalog: SqliteCatalog, many: P
 
 async def test_single_questions_are_answered_at_once(catalog: SqliteCatalog) -> None:
     """Each takes a millisecond or few; one that walked everything would take fifty times as long."""
-    image = digest_of_image("1")
+    image, view = digest_of_image("1"), View(Repository("ghcr.io", "team1/app1"), trusted=False)
     for ask in (
         lambda: catalog.find(image.short, 10),
         lambda: catalog.sharing(Digest.of(b"layer 1 2"), 10),
         lambda: catalog.edges([image]),
+        lambda: catalog.edges_seen([(view, image)]),
         lambda: catalog.weigh([image]),
         lambda: catalog.configs([image]),
         lambda: catalog.candidates(10),

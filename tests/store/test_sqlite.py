@@ -171,7 +171,7 @@ async def test_own_facts_are_on_disk_before_they_are_acknowledged(
         ("NORMAL", catalog.move_tag(ALPINE, "x", None, digest, Origin.UPSTREAM, 1, "docker.io")),
         ("FULL", catalog.move_tag(OWN, "x", None, digest, Origin.LOCAL, 1, "me")),
         ("NORMAL", catalog.confirm_tag(ALPINE, "x", digest, 1)),
-        ("FULL", catalog.drop_tag(OWN, "x", 1, "me")),
+        ("FULL", catalog.drop_tag(OWN, "x", digest_of("x"), 1, "me")),
         ("NORMAL", catalog.tag_gone(ALPINE, "x", 1)),
         ("FULL", catalog.begin_delete(digest_of("b"))),
         ("NORMAL", catalog.missed("x", 1)),
@@ -351,7 +351,7 @@ class AgainstTheModel(RuleBasedStateMachine):
         elif what == "tag_gone":
             self.both(what, home, tag.name, at)
         else:
-            self.both(what, home, tag.name, at, "hypothesis")
+            self.both(what, home, tag.name, tag.manifest if right else DIGESTS[0], at, "hypothesis")
 
     @rule(ingest_id=ids, digest=digests, registry=registries, anonymous=st.booleans(), at=times)
     def begin_partial(self, ingest_id: str, digest: Digest, registry: str, *, anonymous: bool, at: float) -> None:

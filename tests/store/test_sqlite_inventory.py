@@ -13,7 +13,7 @@ from mirror.oci.digest import Digest
 from mirror.oci.manifest import Role
 from mirror.oci.names import Reference, Repository
 from mirror.store.catalog import Catalog
-from mirror.store.inventory import Candidate, ConfigFacts, ImageRow
+from mirror.store.inventory import Candidate, ConfigFacts, ImageRow, View
 from mirror.store.memory import MemoryCatalog
 from mirror.store.protocols import Origin, Proof
 from mirror.store.sqlite import SqliteCatalog
@@ -66,7 +66,7 @@ async def test_what_people_set_is_on_disk_before_it_is_acknowledged(
 async def test_all_of_it_is_there_after_a_restart(tmp_path: Path) -> None:
     first = await SqliteCatalog.start(tmp_path / "mirror.db")
     digest = await hold_image(first, ALPINE, image("a"))
-    await first.set_tag(OWN, "v1", digest, 2, "me")
+    await first.set_tag(OWN, "v1", digest, 2, "me", View(ALPINE, trusted=False))
     await first.pin(Reference(OWN, "v1", None), "me", 3)
     await first.note_config(digest, ConfigFacts(Digest.of(CONFIG), None, "linux/amd64"))
     await first.touch([(OWN, "v1")], [], 5)
@@ -88,6 +88,7 @@ digests = st.sampled_from(DIGESTS)
 repositories = st.sampled_from(REPOSITORIES)
 tags = st.sampled_from(TAGS)
 times = st.integers(0, 50).map(float)
+views = st.builds(View, repositories, st.booleans())
 references = st.builds(Reference, repositories, tags, st.none()) | st.builds(
     Reference, repositories, st.none(), digests
 )
@@ -115,9 +116,9 @@ class LifeAgainstTheModel(AgainstTheModel):
                     )
             self.both("hold_manifest", repository, each, "place", proof, at)
 
-    @rule(repository=repositories, name=tags, to=digests, at=times)
-    def set_tag(self, repository: Repository, name: str, to: Digest, at: float) -> None:
-        self.both("set_tag", repository, name, to, at, "hypothesis")
+    @rule(repository=repositories, name=tags, to=digests, at=times, source=st.none() | views)
+    def set_tag(self, repository: Repository, name: str, to: Digest, at: float, source: View | None) -> None:
+        self.both("set_tag", repository, name, to, at, "hypothesis", source)
 
     @rule(repository=repositories, digest=digests, at=times)
     def remove_manifest(self, repository: Repository, digest: Digest, at: float) -> None:
@@ -258,6 +259,9 @@ async def life(catalog: Catalog) -> list[object]:
     assert await catalog.weigh(list(weights)) == weights
     reads: list[Coroutine[Any, Any, object]] = [
         catalog.edges(DIGESTS),
+        catalog.edges_seen(
+            [(View(home, trusted), digest) for home in REPOSITORIES for trusted in (True, False) for digest in DIGESTS]
+        ),
         catalog.configs(DIGESTS),
         catalog.weigh(DIGESTS),
         catalog.weigh_together(DIGESTS[::2]),

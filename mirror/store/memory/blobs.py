@@ -89,7 +89,7 @@ class MemoryBlobStore:
 
     async def free(self) -> int:
         taken = sum(map(len, self.blobs.values())) + sum(map(len, self._suspended.values()))
-        return max(0, self.limit - taken - sum(len(ingest.data) for ingest in self._active.values()))
+        return self.limit - taken - sum(len(ingest.data) for ingest in self._active.values())
 
     def ended(self, ingest_id: str, kept: bytes | None) -> None:
         """An ingest is open no more; `kept` are the bytes it was suspended with."""

@@ -7,7 +7,7 @@ from mirror.oci.digest import Digest
 from mirror.oci.manifest import Manifest
 from mirror.oci.names import Repository
 from mirror.store.inventory import Miss
-from mirror.store.memory.inventory import MemoryInventory
+from mirror.store.memory.pushing import MemoryPushing
 from mirror.store.protocols import (
     Holding,
     Origin,
@@ -20,7 +20,7 @@ from mirror.store.protocols import (
 )
 
 
-class MemoryCatalog(MemoryInventory):
+class MemoryCatalog(MemoryPushing):
     """`Catalog` in dicts."""
 
     # --- repositories -------------------------------------------------------------------------------------
@@ -114,14 +114,7 @@ class MemoryCatalog(MemoryInventory):
     async def hold_manifest(
         self, repository: Repository, manifest: Manifest, location: str, proof: Proof, at: float
     ) -> None:
-        digest = manifest.descriptor.digest
-        self._hold(digest, manifest.descriptor.size, location, at)
-        self._link(repository, digest, proof, at, is_manifest=True)
-        self._manifests.setdefault(digest, manifest)
-        if proof is Proof.PUSHED:
-            for child in manifest.children():
-                if blob := self._blobs.get(child.descriptor.digest):
-                    blob.touched_at = None
+        self._hold_manifest(repository, manifest, location, proof, at)
 
     async def manifest_type(self, digest: Digest) -> str | None:
         manifest = self._manifests.get(digest)
@@ -172,8 +165,10 @@ class MemoryCatalog(MemoryInventory):
         if tag and tag.gone_at is None:
             self._tags[repository][name] = replace(tag, gone_at=at)
 
-    async def drop_tag(self, repository: Repository, name: str, at: float, actor: str) -> None:
-        self._drop_tag(repository, name, at, actor)
+    async def drop_tag(self, repository: Repository, name: str, expected: Digest, at: float, actor: str) -> None:
+        tag = await self.tag(repository, name)
+        if tag is not None and tag.manifest == expected and not self._pinned(repository, name):
+            self._drop_tag(repository, name, at, actor)
 
     async def only_here(self, limit: int) -> Sequence[tuple[Repository, Tag]]:
         gone = [

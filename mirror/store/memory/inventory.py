@@ -1,7 +1,7 @@
-"""The life of an image in memory: `inventory`'s parts of the catalog, counted out plainly."""
+"""What people set, and what may go, in memory: `inventory`'s parts of the catalog, counted out plainly."""
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from copy import copy
 
 from mirror.oci.digest import Digest
@@ -10,200 +10,43 @@ from mirror.oci.names import Reference, Repository
 from mirror.store.inventory import (
     Candidate,
     ConfigFacts,
-    Edge,
-    ImageRow,
     Miss,
     Move,
     Pin,
-    Place,
     Usage,
-    Weight,
-    cursor_after,
-    read_cursor,
+    View,
 )
-from mirror.store.memory.state import MemoryState
-from mirror.store.protocols import Origin, Proof, Tag
+from mirror.store.memory.images import MemoryImages
+from mirror.store.protocols import Origin, Proof
 
 
-class MemoryInventory(MemoryState):
-    """`Images`, `Lifecycle`, `Collection`, `Configs`."""
-
-    # --- images -------------------------------------------------------------------------------------------
-
-    def _tagged_row(self, repository: Repository, tag: Tag) -> ImageRow | None:
-        manifest = self._manifests.get(tag.manifest)
-        linked = self._links.get((repository, tag.manifest, True))
-        if manifest is None or linked is None:
-            return None
-        return ImageRow(
-            repository=repository,
-            tag=tag.name,
-            manifest=tag.manifest,
-            media_type=manifest.descriptor.media_type,
-            manifest_size=self._blobs[tag.manifest].size,
-            origin=tag.origin,
-            link=linked.link,
-            moved_at=tag.moved_at,
-            gone_at=tag.gone_at,
-            used_at=self._tags_used.get((repository, tag.name)),
-            pinned=self._pinned(repository, tag.name, str(tag.manifest)),
-        )
-
-    def _untagged_row(self, repository: Repository, digest: Digest, *, children: bool) -> ImageRow | None:
-        manifest, blob = self._manifests.get(digest), self._held(digest)
-        if manifest is None or blob is None or self._tagged(repository, digest):
-            return None
-        if not children and self._is_child(repository, digest):
-            return None
-        linked = self._links[repository, digest, True]
-        return ImageRow(
-            repository=repository,
-            tag=None,
-            manifest=digest,
-            media_type=manifest.descriptor.media_type,
-            manifest_size=blob.size,
-            origin=Origin.UPSTREAM if linked.link.pushed_at is None else Origin.LOCAL,
-            link=linked.link,
-            moved_at=linked.linked_at,
-            gone_at=None,
-            used_at=blob.used_at,
-            pinned=self._pinned(repository, str(digest)),
-        )
-
-    def _rows(self, children_too: Iterable[Digest] = ()) -> list[ImageRow]:
-        tagged = (self._tagged_row(home, tag) for home, tags in self._tags.items() for tag in tags.values())
-        untagged = (
-            self._untagged_row(home, digest, children=digest in children_too)
-            for home, digest, is_manifest in self._links
-            if is_manifest
-        )
-        rows = [row for group in (tagged, untagged) for row in group if row]
-        return sorted(rows, key=_order)
-
-    async def images(
-        self, *, repository: Repository | None, registry: str | None, cursor: str | None, limit: int
-    ) -> tuple[Sequence[ImageRow], str | None]:
-        place = read_cursor(cursor) if cursor else Place()
-        if limit <= 0:
-            return [], None
-        after = (place.tag is None, *place.home, place.tag or "", place.at, place.digest)
-        rows = [
-            row
-            for row in self._rows()
-            if (repository is None or row.repository == repository)
-            and (registry is None or row.repository.registry == registry)
-            and _order(row) > after
-        ]
-        return rows[:limit], cursor_after(rows[limit - 1]) if len(rows) > limit else None
-
-    async def image(self, repository: Repository, tag: str) -> ImageRow | None:
-        known = self._tags.get(repository, {}).get(tag)
-        return self._tagged_row(repository, known) if known else None
-
-    async def edges(self, manifests: Sequence[Digest]) -> Sequence[Edge]:
-        return [
-            Edge(
-                parent=parent,
-                position=position,
-                child=child.descriptor.digest,
-                role=child.role,
-                media_type=child.descriptor.media_type,
-                size=child.descriptor.size,
-                platform=child.platform,
-                held=self._held(child.descriptor.digest) is not None,
-            )
-            for parent in sorted(set(manifests))
-            if parent in self._manifests and self._held(parent)
-            for position, child in enumerate(self._manifests[parent].children())
-        ]
-
-    async def find(self, prefix: str, limit: int) -> Sequence[ImageRow]:
-        if not prefix or set(prefix) - set("0123456789abcdef"):
-            return []
-        matched = {digest for digest in self._manifests if digest.hex.startswith(prefix)}
-        configured: set[Digest] = set()
-        for digest, manifest in self._manifests.items():
-            if manifest.config and manifest.config.digest.hex.startswith(prefix):
-                configured |= {digest, *self._above(digest, Role.MANIFEST)}
-        rows = [row for row in self._rows(children_too=matched) if row.manifest in matched | configured]
-        return rows[:limit]
-
-    async def sharing(self, digest: Digest, limit: int) -> Sequence[ImageRow]:
-        above = self._above(digest)
-        return [row for row in self._rows() if row.manifest in above][:limit]
-
-    def _sizes(self, digests: Iterable[Digest]) -> dict[Digest, int]:
-        return {digest: blob.size for digest in digests if (blob := self._held(digest))}
-
-    async def weigh(self, manifests: Sequence[Digest]) -> Mapping[Digest, Weight]:
-        images = {digest: self._below(digest) for digest in self._manifests if self._is_image(digest)}
-        weights = {}
-        for manifest in manifests:
-            sizes = self._sizes(self._below(manifest))
-            others = set[Digest]().union(*(below for digest, below in images.items() if digest != manifest))
-            if sizes:
-                unique = sum(size for digest, size in sizes.items() if digest not in others)
-                weights[manifest] = Weight(sum(sizes.values()), unique)
-        return weights
-
-    async def weigh_together(self, manifests: Sequence[Digest]) -> int:
-        return sum(self._sizes(set[Digest]().union(*map(self._below, manifests))).values())
-
-    async def sizes(self) -> Mapping[Digest, Weight]:
-        return await self.weigh([digest for digest in self._manifests if self._is_image(digest)])
-
-    def _holding(self) -> list[Repository]:
-        """Repositories that hold a manifest."""
-        held = {home for home, digest, kind in self._links if kind and digest in self._manifests and self._held(digest)}
-        return sorted(held)
-
-    async def search(self, text: str, limit: int) -> Sequence[Repository]:
-        small = "".join(letter.lower() if letter.isascii() else letter for letter in text)
-        return [home for home in self._holding() if small in (home.path if home.is_own else str(home))][:limit]
-
-    async def repositories(self, after: Repository | tuple[str, str] | None, limit: int) -> Sequence[Repository]:
-        place = (after.registry, after.path) if isinstance(after, Repository) else after or ("", "")
-        return [home for home in self._holding() if (home.registry, home.path) > place][:limit]
+class MemoryInventory(MemoryImages):
+    """`Lifecycle`, `Collection`, `Configs`."""
 
     # --- what people set ----------------------------------------------------------------------------------
 
-    async def set_tag(self, repository: Repository, name: str, to: Digest, at: float, actor: str) -> bool:
+    async def set_tag(
+        self, repository: Repository, name: str, to: Digest, at: float, actor: str, source: View | None = None
+    ) -> bool:
         if self._held(to) is None:
             return False
-        if repository.is_own and to in self._manifests:
-            self._adopt(repository, to, at)
+        if repository.is_own and source is not None and to in self._manifests:
+            self._adopt(repository, source, to, at)
         if (repository, to, True) not in self._links:
             return False
         self._place_tag(repository, name, to, Origin.LOCAL, at, actor)
         return True
 
-    def _adopt(self, repository: Repository, to: Digest, at: float) -> None:
-        sources = {home for home, digest, is_manifest in self._links if digest == to and is_manifest}
-        if not sources:
-            return
-        proven = [
-            (digest, is_manifest)
-            for digest, is_manifest in self._tree(to)
-            if self._held(digest)
-            and any(
-                (other, kind) == (digest, is_manifest)
-                and (home in sources or (row.link.anonymous_at is not None and not is_manifest))
-                for (home, other, kind), row in self._links.items()
-            )
-        ]
-        for digest, is_manifest in proven:
+    def _adopt(self, repository: Repository, source: View, to: Digest, at: float) -> None:
+        shown = [(to, True)] if self._seen(source, to, is_manifest=True) else []
+        for digest, is_manifest in shown:  # which grows meanwhile
             self._link(repository, digest, Proof.PUSHED, at, is_manifest=is_manifest)
-            self._blobs[digest].touched_at = None
-
-    def _tree(self, manifest: Digest) -> Iterator[tuple[Digest, bool]]:
-        """It and what is below it, and whether each is named as a manifest."""
-        yield manifest, True
-        if manifest in self._manifests:
-            for child in self._manifests[manifest].children():
-                if child.role is Role.MANIFEST:
-                    yield from self._tree(child.descriptor.digest)
-                else:
-                    yield child.descriptor.digest, False
+            edges = self._edges_seen(source, digest) if is_manifest else []
+            shown += [(edge.child, edge.role == Role.MANIFEST) for edge in edges if edge.held]
+        below = self._below(to) if shown else set()
+        for home, digest, _ in self._links:
+            if home == repository and digest in below:
+                self._blobs[digest].touched_at = None
 
     async def remove_tag(self, repository: Repository, name: str, at: float, actor: str) -> Digest | None:
         tag = self._tags.get(repository, {}).get(name)
@@ -229,7 +72,11 @@ class MemoryInventory(MemoryState):
                     below |= self._below(digest)
             gone: list[tuple[Digest, int]] = []
             while free := [
-                digest for digest in below if digest in self._blobs and self._collectable(digest, None, now=at)
+                digest
+                for digest in below
+                if (blob := self._blobs.get(digest)) is not None
+                and blob.state != "deleting"
+                and self._collectable(digest, None, now=at)
             ]:
                 gone += [(digest, self._blobs[digest].size) for digest in free]
                 for digest in free:
@@ -419,11 +266,3 @@ class MemoryInventory(MemoryState):
         known = self._manifests.get(manifest) if self._held(manifest) else None
         if known and known.config and known.config.digest == facts.config and self._held(facts.config):
             self._configs[facts.config] = facts
-
-
-def _order(row: ImageRow) -> tuple[bool, str, str, str, float, bytes]:
-    """Tags by their names, then manifests without, by their time."""
-    home = row.repository
-    if row.tag is not None:
-        return False, home.registry, home.path, row.tag, Place().at, b""
-    return True, home.registry, home.path, "", row.moved_at, row.manifest.to_bytes()

@@ -8,7 +8,7 @@ from mirror.errors import StoreFailed
 from mirror.oci.digest import Digest
 from mirror.oci.manifest import Child, Manifest, Role
 from mirror.oci.names import Repository
-from mirror.store.inventory import ConfigFacts, Miss, Move
+from mirror.store.inventory import ConfigFacts, Miss, Move, View
 from mirror.store.protocols import UPLOAD_GRACE, Link, Origin, Partial, Proof, RepositoryFacts, Tag
 
 
@@ -77,6 +77,34 @@ class MemoryState:
         proven = f"{proof.value}_at"
         row.link = replace(row.link, **{proven: max(at, getattr(row.link, proven) or 0.0)})
 
+    def _hold_manifest(
+        self, repository: Repository, manifest: Manifest, location: str, proof: Proof, at: float
+    ) -> None:
+        digest = manifest.descriptor.digest
+        self._hold(digest, manifest.descriptor.size, location, at)
+        self._link(repository, digest, proof, at, is_manifest=True)
+        self._manifests.setdefault(digest, manifest)
+        if proof is Proof.PUSHED:
+            for child in manifest.children():
+                if blob := self._blobs.get(child.descriptor.digest):
+                    blob.touched_at = None
+
+    def _seen(self, view: View, digest: Digest, *, is_manifest: bool) -> bool:
+        """Whether it is held and a view shows it (`conditions.seen`)."""
+        row = self._links.get((view.repository, digest, is_manifest))
+        shown = row is not None and (
+            row.link.anonymous_at is not None
+            or row.link.pushed_at is not None
+            or (view.trusted and row.link.credentials_at is not None)
+        )
+        return self._held(digest) is not None and (shown or (not is_manifest and self._public(digest)))
+
+    def _public(self, digest: Digest) -> bool:
+        return any(
+            other == digest and not is_manifest and row.link.anonymous_at is not None
+            for (_, other, is_manifest), row in self._links.items()
+        )
+
     def _use(self, digest: Digest, at: float) -> None:
         for other in {digest, *self._above(digest, Role.MANIFEST)}:
             blob = self._blobs.get(other)
@@ -103,6 +131,17 @@ class MemoryState:
             found |= new
         return found
 
+    def _homes_above(self, digest: Digest, role: Role | None = None) -> set[tuple[Repository, Digest]]:
+        """As `_above`, each with a repository that holds it and what is between; `role`: of the lowest one."""
+        lowest = {parent for parent, child in self._naming(digest) if role is None or child.role == role}
+        new = {(home, each) for home, each, is_manifest in self._links if is_manifest and each in lowest}
+        found: set[tuple[Repository, Digest]] = set()
+        while new:
+            found |= new
+            above = {(home, parent) for home, each in new for parent, _ in self._naming(each)}
+            new = {(home, each) for home, each in above if (home, each, True) in self._links} - found
+        return found
+
     def _below(self, digest: Digest) -> set[Digest]:
         """It and everything below it, held or not."""
         found: set[Digest] = set()
@@ -116,6 +155,16 @@ class MemoryState:
                 for child in self._manifests[each].children()
             } - found
         return found
+
+    def _tree(self, manifest: Digest) -> Iterator[tuple[Digest, bool]]:
+        """It and what is below it, and whether each is named as a manifest."""
+        yield manifest, True
+        if manifest in self._manifests:
+            for child in self._manifests[manifest].children():
+                if child.role is Role.MANIFEST:
+                    yield from self._tree(child.descriptor.digest)
+                else:
+                    yield child.descriptor.digest, False
 
     def _is_child(self, repository: Repository, manifest: Digest) -> bool:
         """Whether the repository holds an index above it."""
