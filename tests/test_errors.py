@@ -32,7 +32,7 @@ DISTRIBUTION = {"UNKNOWN", "UNAVAILABLE"}
 # Statuses that a client may meet under each code. "UNKNOWN" is a fault of ours, and nothing else.
 STATUSES = {
     "BLOB_UNKNOWN": {404},
-    "BLOB_UPLOAD_INVALID": {400},
+    "BLOB_UPLOAD_INVALID": {400, 416},
     "BLOB_UPLOAD_UNKNOWN": {404},
     "DIGEST_INVALID": {400},
     "MANIFEST_BLOB_UNKNOWN": {404},
@@ -66,7 +66,7 @@ def test_every_class_has_a_known_code_and_a_fitting_status(error: type[MirrorErr
 
 @pytest.mark.parametrize("error", CLASSES)
 def test_every_class_says_what_it_is(error: type[MirrorError]) -> None:
-    parameters = {"size": 7, "registry": "docker.io", "retry_after": 1.5}
+    parameters = {"size": 7, "registry": "docker.io", "retry_after": 1.5, "offset": 7}
     wanted = error.__init__.__annotations__
     instance = error("what was wrong", **{key: value for key, value in parameters.items() if key in wanted})  # type: ignore[arg-type]
     assert instance.message == str(instance) == "what was wrong"
@@ -83,7 +83,7 @@ def test_the_mirror_never_answers_429_for_an_upstream() -> None:
     """containerd resends a 429 five times without a pause, containers/image sleeps a minute four times."""
     upstream = [error for error in CLASSES if issubclass(error, errors.UpstreamError)]
     assert upstream
-    assert {error.status for error in upstream} <= {404, 503}
+    assert {error.status for error in upstream} <= {403, 404, 503}
 
 
 def test_detail_is_a_copy() -> None:

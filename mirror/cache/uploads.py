@@ -206,6 +206,7 @@ class Uploads:
             await self._forget(session)
             raise _unknown()
         session.ingest = ingest
+        await self._close_some()
         return ingest
 
     async def _write(self, session: Session, ingest: Ingest, chunks: AsyncIterator[bytes], start: int | None) -> None:

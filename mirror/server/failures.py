@@ -12,6 +12,7 @@ from mirror.errors import (
     RangeNotSatisfiable,
     TooManyRequests,
     Unauthorized,
+    Unavailable,
     Unsupported,
     UploadOutOfOrder,
     UpstreamLimited,
@@ -47,6 +48,8 @@ class Failures:
             isinstance(error, Offline) or (isinstance(error, UpstreamNoAnswer) and not self._honest)
         ):
             code, status = _unknown(route), 404
+        elif route is WRITE and isinstance(error, Offline):  # what is to be sent cannot be now
+            code, status = Unavailable.code, Unavailable.status
         elif isinstance(error, UpstreamLimited):
             headers["Retry-After"] = str(int(error.retry_after) + 1)
         elif isinstance(error, RangeNotSatisfiable):

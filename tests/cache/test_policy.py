@@ -2,7 +2,7 @@ import re
 
 import pytest
 
-from mirror.cache.policy import Policy, RegistryPolicy
+from mirror.cache.policy import Policy, PushMode, RegistryPolicy
 
 
 @pytest.mark.parametrize(("pattern", "tag", "immutable"), [
@@ -22,4 +22,5 @@ def test_no_tag_is_immutable_unless_somebody_says_so() -> None:
 def test_an_unnamed_registry_has_the_defaults() -> None:
     policy = Policy(registries={"ghcr.io": RegistryPolicy(tag_ttl=5)})
     assert (policy.of("ghcr.io").tag_ttl, policy.of("quay.io").tag_ttl) == (5, 60)
+    assert (policy.of("ghcr.io").push, policy.of("quay.io").push) == (PushMode.DENY, PushMode.DENY)
     assert (policy.offline, policy.keep_gone, policy.private_stale) == (False, True, 7 * 86400)

@@ -23,7 +23,7 @@ from mirror.oci.manifest import DOCKER_FOREIGN_LAYER, OCI_CONFIG, OCI_INDEX, OCI
 from mirror.oci.names import LOCAL, Repository
 from mirror.store.protocols import Origin, Proof
 from tests.cache.pushing import Desk
-from tests.cache.scripted import unreachable
+from tests.cache.scripted import Gate, unreachable
 from tests.cache.support import nobody, settled
 from tests.store.samples import ALPINE, CONFIG, OWN, TOOL, digest_of, image, index
 from tests.store.suites_collection import linked
@@ -274,6 +274,28 @@ async def test_local_stays_here(desk: Desk) -> None:
     assert tag.origin is Origin.LOCAL
     assert (desk.forward.sent, desk.forward.woken) == ([], 0)
     assert await desk.catalog.queued(10) == []
+
+
+@pytest.mark.parametrize("known", [False, True])
+async def test_a_slow_revalidation_does_not_overwrite_a_push(desk: Desk, known: bool) -> None:
+    """Breaks if what upstream was asked before the push is believed after it."""
+    theirs = image("b")
+    desk.other.push(TOOL, theirs, "1")
+    if known:
+        assert await got(desk, "1", TOOL) == theirs.raw
+        desk.clock.advance(3600)
+    gate = Gate()
+    desk.other.anonymous.script("head", gate)
+    asking = desk.tasks.spawn("asking", got(desk, "1", TOOL))
+    await gate.reached.wait()
+    await desk.blob("a", home=TOOL)
+    await desk.manifest(IMAGE, home=TOOL)
+    gate.release()
+    await asking
+    await desk.idle()
+    for _ in range(2):
+        assert await got(desk, "1", TOOL) == IMAGE.raw
+        desk.begin()
 
 
 async def test_through_is_accepted_once_the_registry_has_it() -> None:

@@ -50,11 +50,11 @@ KINDS: dict[tuple[type | str, str], str] = {
     ("/openapi.json", "GET"): PING,
     **{
         (f"/{name}", "GET"): READ
-        for name in ("status", "images", "image", "layers", "tags", "search", "df", "pins", "misses", "offline")
+        for name in ("status", "images", "image", "layers", "tags", "search", "df", "pins", "misses", "offline", "queue")
     },
-    **{(f"/{name}", "POST"): WRITE for name in ("pull", "tag", "remove")},
-    **{(f"/{name}", "POST"): ADMIN for name in ("pins", "prune", "verify", "login", "logout", "users")},
-    **{(f"/{name}", "DELETE"): ADMIN for name in ("pins", "users", "misses")},
+    **{(f"/{name}", "POST"): WRITE for name in ("pull", "push", "tag", "remove")},
+    **{(f"/{name}", "POST"): ADMIN for name in ("pins", "prune", "verify", "login", "logout", "users", "queue")},
+    **{(f"/{name}", "DELETE"): ADMIN for name in ("pins", "users", "misses", "queue")},
     ("/users", "GET"): ADMIN,
     ("/offline", "PUT"): ADMIN,
 }

@@ -192,7 +192,7 @@ async def test_a_client_that_leaves_at_the_end_changes_nothing(desk: Desk) -> No
         desk.leases.take([digest])  # somebody deletes it: whoever publishes waits
         session = await desk.uploads.begin(LOOPBACK, OWN, "sha256")
         work = desk.uploads.put(OWN, digest, data) if put else desk.uploads.finish(session, digest, body(data), None)
-        request = asyncio.get_running_loop().create_task(work)  # type: ignore[arg-type]
+        request = asyncio.get_running_loop().create_task(work)
         await settled(lambda: len(desk.tasks) > 0)
         request.cancel()
         await asyncio.wait([request])
@@ -324,6 +324,10 @@ async def test_only_so_many_files_stay_open(desk: Desk, monkeypatch: pytest.Monk
         await desk.uploads.write(sessions[-1], body(HELLO[:number]), None)
         desk.clock.advance(1)
     assert len(desk.store.active()) <= 2
+    for session in sessions:  # also as they are opened again
+        await desk.uploads.write(session, body(), None)
+        desk.clock.advance(1)
+    assert len(desk.store.active()) <= 3
     for number, session in enumerate(sessions):
         assert await desk.uploads.offset(session) == number
         data = HELLO[:number] + b"%d" % number

@@ -66,7 +66,7 @@ async def test_a_blob_under_way_waits_for_the_limit_to_end(tmp_path: Path) -> No
         registry.script("GET */blobs/*", limited("30"))
         async with client(mirror, f"/v2/library/x/blobs/{digest}") as reader:
             body = await reader.read(MIB - 65536)
-            await until(lambda: registry.count("GET */blobs/*") == 2)
+            await until(lambda: any(state.limited for state in mirror.app.upstreams.states()))
             later(mirror, 31)
             assert body + await reader.read(MIB + 65536) == layer
         assert registry.count("GET */blobs/*") == 3

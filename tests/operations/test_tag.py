@@ -307,6 +307,21 @@ async def test_nor_of_an_index_that_names_it(catalog: Catalog) -> None:
             await read
 
 
+async def test_what_was_private_once_is_taken_by_the_trusted_only(catalog: Catalog) -> None:
+    """The repository is public now, and gave strangers the manifest, not the layers yet. Breaks where `tag` does not
+    say who asks."""
+    life = await with_a_secret(catalog)
+    life.other.private.clear()
+    digest = image("secret").descriptor.digest
+    life.clock.advance(10_000)
+    await life.manifests.by_digest(BOB, TOOL, digest)
+    source = f"ghcr.io/team/tool@{digest}"
+    assert "pull it first" in await refused(life, source, "team/app:1", Conflict, BOB)
+    await life.tag(source, "team/app:1", SOCKET)
+    await life.hold_parts(TOOL, image("secret"), BOB)
+    await life.tag(source, "team/app:2", BOB)
+
+
 async def test_once_pulled_it_is_whole_there_too(catalog: Catalog) -> None:
     """What the refusal advises helps, and every layer is then under the own name."""
     life = await with_a_secret(catalog)

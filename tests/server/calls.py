@@ -121,11 +121,11 @@ class Wire:
         """One request. Underscores in header names stand for dashes."""
         return await self.send(request, {name.replace("_", "-"): value for name, value in sent.items()})
 
-    async def send(self, request: str, sent: Mapping[str, str]) -> Answer:
+    async def send(self, request: str, sent: Mapping[str, str], body: bytes | None = None) -> Answer:
         method, _, target = self.content.filled(request).partition(" ")
         filled = {name: self.content.filled(value) for name, value in sent.items()}
         host, port = self.mirror.app.listeners.addresses[0]
-        return await exchange(host, port, method, target, {"Host": self.mirror.authority, **filled})
+        return await exchange(host, port, method, target, {"Host": self.mirror.authority, **filled}, body)
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator["Raw"]:
@@ -183,9 +183,17 @@ class Raw:
     def write_bytes(self, data: bytes) -> None:
         self._writer.write(data)
 
+    def write_eof(self) -> None:
+        """Nothing more is sent; the other side may go on."""
+        self._writer.write_eof()
+
     async def answer(self, method: str = "GET") -> Answer:
         """The next answer."""
         return await _answer(self._reader, method)
+
+    async def until_head(self) -> bytes:
+        """The next head, as it is: an interim answer."""
+        return await self._reader.readuntil(b"\r\n\r\n")
 
     async def rest(self) -> bytes:
         """What comes until the other side closes, or cuts the connection."""
@@ -208,10 +216,15 @@ async def connected(host: str, port: int) -> AsyncIterator["Raw"]:
             await writer.wait_closed()
 
 
-async def exchange(host: str, port: int, method: str, target: str, headers: Mapping[str, str]) -> Answer:
-    """Send one request on a new connection, read the answer, and see that the connection is still in step."""
+async def exchange(
+    host: str, port: int, method: str, target: str, headers: Mapping[str, str], body: bytes | None = None
+) -> Answer:
+    """Send one request on a new connection, read the answer, and see that the connection is still in step. `body` is
+    sent with its length, unless the headers say how it is framed."""
     async with connected(host, port) as raw:
-        raw.write_bytes(head(method, target, headers))
+        if body is not None and "Transfer-Encoding" not in headers:
+            headers = {"Content-Length": str(len(body)), **headers}
+        raw.write_bytes(head(method, target, headers) + (body or b""))
         answer = await raw.answer(method)
         if not answer.closed:
             raw.write_bytes(head("GET", "/healthz", {"Host": "x", "Connection": "close"}))

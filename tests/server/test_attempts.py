@@ -15,7 +15,7 @@ HERE, THERE = "192.0.2.7", "192.0.2.8"
 async def wrong(attempts: Attempts, client: str, times: int = 1) -> None:
     for _ in range(times):
         async with attempts.turn(client):
-            attempts.failed(client)
+            attempts.count(client)
 
 
 async def refused(attempts: Attempts, client: str) -> float | None:
@@ -58,7 +58,7 @@ async def test_a_thousand_guesses_at_once_are_a_thousand_in_a_row() -> None:
                 most = max(most, running)
                 await asyncio.sleep(0)
                 running -= 1
-                attempts.failed(HERE)
+                attempts.count(HERE)
         except TooManyRequests:
             return False
         return True

@@ -4,6 +4,7 @@ whose credentials came along.
 
 import asyncio
 import base64
+import threading
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 
@@ -18,7 +19,8 @@ from mirror.errors import TooManyRequests, Unauthorized
 from mirror.server import authentication
 from mirror.server.attempts import FAILURES, WITHIN, Attempts
 from mirror.server.authentication import FOREIGN, Authentication, is_loopback, read_basic
-from tests.cache.support import StillClock
+from mirror.tasks import Tasks
+from tests.cache.support import StillClock, settled
 
 NAMES = Names("docker.io", ["docker.io", "ghcr.io", "registry.corp:8443"])
 
@@ -131,6 +133,7 @@ class Door:
 
     def __init__(self, users: Users, clock: StillClock) -> None:
         self.clock = clock
+        self.users = users
         self.authentication = Authentication(NAMES.is_registry, users, Attempts(clock))
 
     async def ask(self, password: str | None, client: str = HERE) -> str | None:
@@ -184,6 +187,38 @@ async def test_the_right_password_does_not_help_a_guesser(door: Door) -> None:
     with pytest.raises(TooManyRequests):
         await door.ask("right")
     assert await door.ask("right", THERE) == "ci"
+
+
+async def test_who_hangs_up_has_guessed_too(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Breaks if a guess counts only once its answer is known: clients that do not wait for it would guess on and on."""
+    gate = threading.Event()
+    monkeypatch.setattr("mirror.cache.users.bcrypt.checkpw", lambda *_: gate.wait(10))
+    for number in range(FAILURES):
+        guess = Tasks().spawn("client", door.ask(f"wrong{number}"))
+        await settled(lambda: door.users.checking == number + 1)  # noqa: B023 — awaited here
+        guess.cancel()
+        await asyncio.wait([guess])
+    with pytest.raises(TooManyRequests):
+        await door.ask("wrong")
+    gate.set()
+    await settled(lambda: door.users.checking == 0)
+
+
+async def test_what_was_right_or_not_checked_is_no_guess(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mirror.cache.users.REMEMBERED_SECONDS", 0.0)
+    for _ in range(FAILURES + 1):
+        assert await door.ask("right") == "ci"
+
+    async def too_many(*_: object) -> None:
+        raise TooManyRequests("busy")
+
+    with monkeypatch.context() as busy:
+        busy.setattr(door.users, "verify", too_many)
+        for _ in range(FAILURES + 1):
+            with pytest.raises(TooManyRequests, match="busy"):
+                await door.ask("wrong")
+    with pytest.raises(Unauthorized):
+        await door.ask("wrong")
 
 
 async def test_a_client_that_asks_for_much_at_once_is_checked_once(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:

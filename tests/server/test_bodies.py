@@ -12,6 +12,7 @@ from mirror.errors import BlobUploadInvalid, ManifestTooLarge, MirrorError, Size
 from mirror.server import bodies
 from tests.server.calls import Raw, connected, head
 from tests.server.pushing import chunked
+from tests.server.serving import serving
 
 Reader = Callable[[web.BaseRequest], Awaitable[bytes]]
 
@@ -29,11 +30,11 @@ async def its_length(request: web.BaseRequest) -> bytes:
 
 
 @asynccontextmanager
-async def serving(read: Reader) -> AsyncIterator[tuple[Raw, list[type[MirrorError]]]]:
+async def reading(read: Reader) -> AsyncIterator[tuple[Raw, list[type[MirrorError]]]]:
     """A connection to a server that answers with what `read` gives, and what it raised."""
     raised: list[type[MirrorError]] = []
 
-    async def handler(request: web.BaseRequest) -> web.Response:
+    async def handle(request: web.BaseRequest) -> web.Response:
         try:
             body = await read(request)
         except MirrorError as error:
@@ -44,17 +45,8 @@ async def serving(read: Reader) -> AsyncIterator[tuple[Raw, list[type[MirrorErro
             response.force_close()
         return response
 
-    server = web.Server(handler)
-    runner = web.ServerRunner(server)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    host, port = runner.addresses[0]
-    try:
-        async with connected(host, port) as raw:
-            yield raw, raised
-    finally:
-        await runner.cleanup()
+    async with serving(handle) as listeners, connected(*listeners.addresses[0]) as raw:
+        yield raw, raised
 
 
 @pytest.mark.parametrize(("headers", "body", "expected"), [
@@ -66,7 +58,7 @@ async def serving(read: Reader) -> AsyncIterator[tuple[Raw, list[type[MirrorErro
 ], ids=str)  # fmt: skip
 async def test_a_body_as_it_comes(headers: dict[str, str], body: bytes, expected: bytes) -> None:
     for read in (all_of_it, ten_bytes):
-        async with serving(read) as (raw, raised):
+        async with reading(read) as (raw, raised):
             for _ in range(2):  # on one connection
                 raw.write_bytes(head("PUT", "/", {"Host": "x", **headers}) + body)
                 answer = await raw.answer("PUT")
@@ -74,16 +66,17 @@ async def test_a_body_as_it_comes(headers: dict[str, str], body: bytes, expected
 
 
 @pytest.mark.parametrize(("headers", "expected"), [
-    ({"Content-Length": "5"}, b"5"), ({"Content-Length": "0"}, b"0"), ({}, b"0"), ({"Transfer-Encoding": "chunked"}, b"None"),
+    ({"Content-Length": "5"}, b"5"), ({"Content-Length": "0"}, b"0"), ({}, b"0"),
+    ({"Transfer-Encoding": "chunked"}, b"None"),
 ], ids=str)  # fmt: skip
 async def test_its_length(headers: dict[str, str], expected: bytes) -> None:
-    async with serving(its_length) as (raw, _):
+    async with reading(its_length) as (raw, _):
         raw.write_bytes(head("PUT", "/", {"Host": "x", **headers}))
         assert (await raw.answer("PUT")).body == expected
 
 
 async def test_in_pieces() -> None:
-    async with serving(all_of_it) as (raw, _):
+    async with reading(all_of_it) as (raw, _):
         raw.write_bytes(head("PUT", "/", {"Host": "x", "Content-Length": "6"}))
         for piece in (b"he", b"ll", b"o!"):
             await asyncio.sleep(0.01)
@@ -97,7 +90,7 @@ async def test_more_than_may_be() -> None:
         ({"Content-Length": "11"}, b"hello world"),
         ({"Transfer-Encoding": "chunked"}, chunked(b"hello", b" world")),
     ):
-        async with serving(ten_bytes) as (raw, raised):
+        async with reading(ten_bytes) as (raw, raised):
             raw.write_bytes(head("PUT", "/", {"Host": "x", **headers}) + body)
             assert b"10 bytes" in (await raw.answer("PUT")).body
             assert raised == [ManifestTooLarge]
@@ -107,24 +100,21 @@ async def test_more_than_may_be() -> None:
 
 async def test_who_falls_silent_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bodies, "SILENCE", 0.05)
-    async with serving(all_of_it) as (raw, raised):
+    async with reading(all_of_it) as (raw, raised):
         raw.write_bytes(head("PUT", "/", {"Host": "x", "Content-Length": "6"}) + b"hello")
         await raw.answer("PUT")
         assert raised == [BlobUploadInvalid]
 
 
-async def test_who_is_slow_is_not() -> None:
+async def test_who_is_slow_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
     """Breaks if the limit is one for the whole body: a large layer over a slow line takes hours."""
-    async with serving(all_of_it) as (raw, raised):
-        bodies_silence, bodies.SILENCE = bodies.SILENCE, 0.2
-        try:
-            raw.write_bytes(head("PUT", "/", {"Host": "x", "Content-Length": "8"}))
-            for _ in range(8):
-                await asyncio.sleep(0.05)
-                raw.write_bytes(b"x")
-            assert (await raw.answer("PUT")).body == b"x" * 8
-        finally:
-            bodies.SILENCE = bodies_silence
+    monkeypatch.setattr(bodies, "SILENCE", 0.2)
+    async with reading(all_of_it) as (raw, raised):
+        raw.write_bytes(head("PUT", "/", {"Host": "x", "Content-Length": "8"}))
+        for _ in range(8):
+            await asyncio.sleep(0.05)
+            raw.write_bytes(b"x")
+        assert (await raw.answer("PUT")).body == b"x" * 8
         assert raised == []
 
 
@@ -138,7 +128,7 @@ async def test_a_body_that_ends_early() -> None:
             raised.append(error)
             raise
 
-    async with serving(read) as (raw, _):
+    async with reading(read) as (raw, _):
         raw.write_bytes(head("PUT", "/", {"Host": "x", "Content-Length": "6"}) + b"hello")
         raw.write_eof()
         await raw.rest()
@@ -146,7 +136,7 @@ async def test_a_body_that_ends_early() -> None:
 
 
 async def test_a_client_that_waits_is_told_once_its_body_is_wanted() -> None:
-    async with serving(all_of_it) as (raw, _):
+    async with reading(all_of_it) as (raw, _):
         for _ in range(2):
             raw.write_bytes(head("PUT", "/", {"Host": "x", "Content-Length": "5", "Expect": "100-Continue"}))
             assert await raw.until_head() == b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -162,7 +152,7 @@ async def test_a_client_whose_body_is_not_wanted_is_in_doubt() -> None:
         ({"Content-Length": "0", "Expect": "100-continue"}, False),
         ({"Content-Length": "0"}, False),
     ):
-        async with serving(its_length) as (raw, _):
+        async with reading(its_length) as (raw, _):
             raw.write_bytes(head("PUT", "/", {"Host": "x", **headers}))
             assert (await raw.answer("PUT")).closed is doubt
 

@@ -18,6 +18,25 @@ def call(method: str = "GET", *, ns: bool = False, **headers: str) -> Call:
     return Call(make_mocked_request(method, "/v2/", headers=named), LOOPBACK, "127.0.0.1", "", ns)
 
 
+def at(path: str, *, ns: bool = False) -> Call:
+    return Call(make_mocked_request("POST", path), LOOPBACK, "127.0.0.1", "", ns)
+
+
+@pytest.mark.parametrize(("path", "ns", "location"), [
+    ("/v2/team/app/blobs/uploads/", False, "/v2/team/app/blobs/uploads/x"),
+    ("/v2/team/app/blobs/uploads", False, "/v2/team/app/blobs/uploads/x"),
+    ("/v2/team/app/blobs/uploads/?mount=sha256:a&from=b", False, "/v2/team/app/blobs/uploads/x"),
+    ("/v2/GHCR.io/app/blobs/uploads/y?digest=sha256:a", False, "/v2/GHCR.io/app/blobs/uploads/x"),
+    ("/ghcr.io/v2/app/blobs/uploads/", False, "/ghcr.io/v2/app/blobs/uploads/x"),
+    ("/v2/%74eam/app/blobs/uploads/", False, "/v2/team/app/blobs/uploads/x"),
+    ("/v2/blobs/uploads/a/blobs/uploads/y", False, "/v2/blobs/uploads/a/blobs/uploads/x"),
+    ("/v2/app/blobs/uploads/?ns=docker.io", True, "/v2/app/blobs/uploads/x?ns=docker.io"),
+    ("/v2/app/blobs/uploads/y?digest=sha256%3Aa&ns=host%3A5000", True, "/v2/app/blobs/uploads/x?ns=host:5000"),
+])  # fmt: skip
+def test_a_location_is_in_the_words_of_the_client(path: str, ns: bool, location: str) -> None:
+    assert at(path, ns=ns).beside("/blobs/uploads", "/blobs/uploads/x") == location
+
+
 def test_head() -> None:
     assert call("HEAD").head
     assert not call("GET").head

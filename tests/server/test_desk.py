@@ -47,10 +47,15 @@ async def test_what_is_in_memory_is_answered_and_nothing_else(wire: Wire, at_onc
     assert len(at_once) == 3
 
 
-@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS", "PATCH"])
-async def test_a_method_that_is_not_allowed(wire: Wire, at_once: list[Prepared], method: str) -> None:
+@pytest.mark.parametrize(("method", "status", "code"), [
+    ("POST", 405, "UNSUPPORTED"), ("OPTIONS", 405, "UNSUPPORTED"), ("PATCH", 405, "UNSUPPORTED"),
+    ("PUT", 403, "DENIED"), ("DELETE", 403, "DENIED"),
+])  # fmt: skip
+async def test_a_method_that_is_not_allowed(
+    wire: Wire, at_once: list[Prepared], method: str, status: int, code: str
+) -> None:
     await wire.ask(f"GET {TAG}")
-    await wire.check(Call(f"{method} {TAG}", 405, {}, "UNSUPPORTED"))
+    await wire.check(Call(f"{method} {TAG}", status, {}, code))
     assert at_once == []
 
 

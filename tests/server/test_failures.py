@@ -22,6 +22,7 @@ from mirror.errors import (
     TooManyRequests,
     Unauthorized,
     Unsupported,
+    UploadOutOfOrder,
     UpstreamCredentialsRefused,
     UpstreamError,
     UpstreamGone,
@@ -34,7 +35,7 @@ from mirror.errors import (
 from mirror.oci.digest import Digest
 from mirror.oci.names import Name
 from mirror.oci.routes import BlobRoute, ManifestRoute, TagsRoute
-from mirror.server.failures import API, Failures
+from mirror.server.failures import API, WRITE, Failures
 from tests.server.calls import ANY, Call
 from tests.server.calls import wire as wired
 from tests.support.fake_registry import behaviours
@@ -106,6 +107,14 @@ def test_or_a_503_where_the_operator_wants_the_truth(error: UpstreamError) -> No
     assert headers.get("Retry-After") == ("60" if isinstance(error, UpstreamLimited) else None)
 
 
+@pytest.mark.parametrize("error", NO_ANSWERS, ids=lambda error: type(error).__name__)
+def test_who_writes_is_told_the_truth_always(error: UpstreamError) -> None:
+    """He has no next endpoint; and never a 429, which some clients resend without a pause."""
+    status, code, headers = rendered(error, WRITE)
+    assert (status, code) == (503, "UNAVAILABLE")
+    assert headers.get("Retry-After") == ("60" if isinstance(error, UpstreamLimited) else None)
+
+
 @pytest.mark.parametrize("honest", [False, True])
 @pytest.mark.parametrize(("route", "code"), [(BLOB, "BLOB_UNKNOWN"), (MANIFEST, "MANIFEST_UNKNOWN")])
 def test_offline_by_choice_is_a_404_always(route: object, code: str, honest: bool) -> None:
@@ -128,9 +137,17 @@ def test_every_error_is_rendered_with_a_pair_of_the_table_and_none_is_a_429_from
         more["retry_after"] = 1.0
     if kind is RangeNotSatisfiable:
         more["size"] = 5
+    if kind is UploadOutOfOrder:
+        more["offset"] = 5
     status, code, _ = rendered(kind("a message", **more), honest=honest)
     assert status in CODES[code]
     assert not (issubclass(kind, UpstreamNoAnswer) and status == 429)
+
+
+def test_offline_is_no_answer_about_content_to_who_writes() -> None:
+    """Breaks if docker is told "not found" of what it is just about to put there."""
+    assert rendered(Offline("this mirror is offline"), WRITE)[:2] == (503, "UNAVAILABLE")
+    assert rendered(Offline("this mirror is offline"))[:2] == (404, "MANIFEST_UNKNOWN")
 
 
 def test_headers_that_belong_to_a_status() -> None:
@@ -138,6 +155,9 @@ def test_headers_that_belong_to_a_status() -> None:
     assert (status, headers["Content-Range"]) == (416, "bytes */123")
     status, _, headers = rendered(Unsupported("x"))
     assert (status, headers["Allow"]) == (405, "GET, HEAD")
+    for offset, said in ((0, "0-0"), (1, "0-0"), (123, "0-122")):
+        status, code, headers = rendered(UploadOutOfOrder("x", offset=offset), WRITE)
+        assert (status, code, headers["Range"]) == (416, "BLOB_UPLOAD_INVALID", said)
 
 
 def test_message_and_detail() -> None:

@@ -143,6 +143,18 @@ async def test_a_socket_that_was_left_behind_is_replaced(tmp_path: Path) -> None
     assert not path.exists()
 
 
+async def test_a_socket_that_another_mirror_listens_on_is_not_taken_away(tmp_path: Path) -> None:
+    """Breaks if two mirrors with the same `socket` and other data make one of them unreachable without a word."""
+    path = tmp_path / "run" / "mirror.sock"
+    first = await on_socket(path)
+    with pytest.raises(ConfigInvalid, match="another mirror listens there"):
+        await on_socket(path)
+    _, writer = await asyncio.open_unix_connection(path)
+    writer.close()
+    await writer.wait_closed()
+    await first.close(0.1)
+
+
 @pytest.mark.parametrize("how", ["too long", "no folder", "no group"])
 async def test_a_socket_that_cannot_be_made_says_so(tmp_path: Path, how: str) -> None:
     (tmp_path / "file").touch()

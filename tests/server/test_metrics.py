@@ -5,6 +5,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from mirror.cache.content import Cache
 from mirror.cache.traffic import Traffic
+from mirror.cache.transfer import Counters
 from mirror.server.metrics import KINDS, RESULTS, Disk, Metrics
 from mirror.upstream.protocols import SourceState
 from tests.server.calls import Wire
@@ -29,7 +30,8 @@ def labelled(**labels: str) -> frozenset[tuple[str, str]]:
 
 def test_figures_are_read_where_they_live() -> None:
     traffic = Traffic()
-    metrics = Metrics(traffic=traffic, states=lambda: [UP, DOWN], shared=lambda: 7, disk=lambda: DISK)
+    sent = {"ghcr.io": Counters(images=9, pushed=3, mounted=2, existing=1, bytes=5000)}
+    metrics = Metrics(traffic=traffic, states=lambda: [UP, DOWN], shared=lambda: 7, disk=lambda: DISK, sent=sent)
     metrics.count("manifest", "hit")
     metrics.count("manifest", "hit")
     metrics.count("blob", "miss")
@@ -51,6 +53,9 @@ def test_figures_are_read_where_they_live() -> None:
         "mirror_evicted_bytes_total": 4, "mirror_deleted_blobs_total": 5, "mirror_deleted_bytes_total": 6,
     }.items():  # fmt: skip
         assert found[name, frozenset()] == value
+    assert found["mirror_sent_bytes_total", labelled(registry="ghcr.io")] == 5000
+    for how, count in (("pushed", 3), ("mounted", 2), ("existing", 1)):
+        assert found["mirror_sent_blobs_total", labelled(registry="ghcr.io", how=how)] == count
     traffic.served["docker.io"] += 1
     assert samples(metrics.render())["mirror_served_bytes_total", labelled(registry="docker.io")] == 4097
 
@@ -58,7 +63,7 @@ def test_figures_are_read_where_they_live() -> None:
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("result", [*Cache, "ok", "error"])
 def test_every_kind_and_result_can_be_counted(kind: str, result: str) -> None:
-    metrics = Metrics(traffic=Traffic(), states=list, shared=lambda: 0, disk=lambda: Disk(0, None, 0, 0, 0, 0))
+    metrics = Metrics(traffic=Traffic(), states=list, shared=lambda: 0, disk=lambda: Disk(0, None, 0, 0, 0, 0), sent={})
     metrics.count(kind, result)
     found = samples(metrics.render())
     assert found["mirror_requests_total", labelled(kind=kind, result=str(result))] == 1

@@ -61,8 +61,8 @@ def push_manifest(
         if db.execute(_LINKED, (home, digest.to_bytes(), is_manifest)).fetchone() is None:
             return digest
     for digest in push.adopted:
-        row = blob_row(db, digest)
-        if row is None or row[1] != "held":
+        known = blob_row(db, digest)
+        if known is None or known[1] != "held":
             return digest
     for digest in push.adopted:
         link(db, repository, digest, Proof.PUSHED, push.at, is_manifest=False)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.server.calls import ABSENT, ALWAYS, ANY, Call, Wire
+from tests.server.calls import ABSENT, ALWAYS, Call, Wire
 
 BASE = {**ALWAYS, "Content-Type": "application/json", "Content-Length": "2", "WWW-Authenticate": ABSENT}
 ERROR = {"Content-Type": "application/json", "WWW-Authenticate": ABSENT}
@@ -29,12 +29,23 @@ CALLS = [
     Call("GET /v2/quay.io/a/b/manifests/3", 404, ERROR, "NAME_UNKNOWN"),
     Call("GET /v2/a/b/manifests/3?ns=quay.io", 404, ERROR, "NAME_UNKNOWN"),
     Call("GET /v2/a/b/manifests/3?ns=local", 404, ERROR),
-    # pushes are for a later day
-    *(Call(f"{method} /v2/library/alpine/manifests/3", 405, {"Allow": ANY}, "UNSUPPORTED")
-      for method in ("PUT", "DELETE", "POST", "PATCH", "OPTIONS")),
-    Call("POST /v2/library/alpine/blobs/uploads/", 405, {**ERROR, "Allow": ""}, "UNSUPPORTED"),
-    Call("PUT /v2/library/alpine/blobs/uploads/x?digest={small}", 405, ERROR, "UNSUPPORTED"),
-    Call("DELETE /v2/library/alpine/blobs/{small}", 405, ERROR, "UNSUPPORTED"),
+    # what each route can do; what is pushed and deleted is in `test_uploads` and `test_writing`
+    *(Call(f"{method} /v2/library/alpine/manifests/3", 405, {**ERROR, "Allow": "GET, HEAD, PUT, DELETE"}, "UNSUPPORTED")
+      for method in ("POST", "PATCH", "OPTIONS")),
+    *(Call(f"{method} /v2/library/alpine/blobs/{{small}}", 405, {**ERROR, "Allow": "GET, HEAD, DELETE"}, "UNSUPPORTED")
+      for method in ("POST", "PUT", "PATCH")),
+    *(Call(f"{method} /v2/team/app/blobs/uploads/", 405, {**ERROR, "Allow": "POST"}, "UNSUPPORTED")
+      for method in ("GET", "PUT", "PATCH", "DELETE")),
+    *(Call(f"{method} /v2/team/app/blobs/uploads/x", 405, {**ERROR, "Allow": "GET, PATCH, PUT, DELETE"}, "UNSUPPORTED")
+      for method in ("POST", "OPTIONS")),
+    *(Call(f"{method} /v2/library/alpine/{what}", 405, {**ERROR, "Allow": "GET, HEAD"}, "UNSUPPORTED")
+      for what in ("tags/list", "referrers/{image}") for method in ("POST", "PUT", "DELETE")),
+    # this machine may push (an own name only), and not delete
+    Call("PUT /v2/library/alpine/manifests/3", 403, ERROR, "DENIED"),
+    Call("POST /v2/library/alpine/blobs/uploads/", 403, ERROR, "DENIED"),
+    Call("DELETE /v2/library/alpine/manifests/3", 403, ERROR, "DENIED"),
+    Call("DELETE /v2/library/alpine/blobs/{small}", 403, ERROR, "DENIED"),
+    Call("PUT /v2/library/alpine/blobs/uploads/x?digest={small}", 404, ERROR, "BLOB_UPLOAD_UNKNOWN"),
     # the other pages
     Call("GET /healthz", 200, {"Content-Length": "3"}, b"ok\n"),
     Call("HEAD /healthz", 200, {}, b""),
