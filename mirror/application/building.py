@@ -141,6 +141,8 @@ async def running(
             catalog=core.catalog,
             upstreams=core.upstreams,
             traffic=traffic,
+            outbox=core.outbox,
+            sent=core.transfers.sent,
             policy=core.policy,
             clock=clock,
         )
@@ -209,6 +211,7 @@ async def _services(core: Core, status: Status, traffic: Traffic, stack: AsyncEx
             states=core.upstreams.states,
             shared=lambda: core.flights.shared,
             disk=lambda: _disk(core.room, core.eviction, core.sweep),
+            sent=core.transfers.sent,
         ),
         traffic=traffic,
         pulls=pulls,

@@ -10,6 +10,7 @@ from mirror.operations.catalog import Held
 from mirror.operations.composition import Composition
 from mirror.operations.configs import Configs
 from mirror.operations.df import Df
+from mirror.operations.gathering import Sources as PushSources
 from mirror.operations.image import Inspection, Selection
 from mirror.operations.images import Describer, ImageList
 from mirror.operations.layers import Layers
@@ -19,6 +20,8 @@ from mirror.operations.offline import Switch
 from mirror.operations.pins import Pins
 from mirror.operations.prune import Prune
 from mirror.operations.pull import Pull, Sources
+from mirror.operations.push import Push
+from mirror.operations.queue import Queue
 from mirror.operations.remove import Remove
 from mirror.operations.repair import Repair
 from mirror.operations.resolve import Resolver
@@ -39,6 +42,8 @@ from mirror.server.api import openapi
 from mirror.server.api import pins as pins_resource
 from mirror.server.api import prune as prune_resource
 from mirror.server.api import pull as pull_resource
+from mirror.server.api import push as push_resource
+from mirror.server.api import queue as queue_resource
 from mirror.server.api import remove as remove_resource
 from mirror.server.api import search as search_resource
 from mirror.server.api import status as status_resource
@@ -61,6 +66,7 @@ def endpoints(core: Core, *, status: Status, held: Held, search: Search) -> list
         *_reading(core, configs, composition, resolver),
         *_keeping(core, resolver),
         *_moving(core, composition, resolver),
+        *_sending(core),
         *logins_resource.endpoints(Logins(core.upstreams)),
         *misses_resource.endpoints(MissList(catalog=core.catalog, sight=core.sight)),
         *offline_resource.endpoints(Switch(policy=core.policy, tasks=core.tasks, look=core.upstreams.probe)),
@@ -193,6 +199,28 @@ def _moving(core: Core, composition: Composition, resolver: Resolver) -> list[En
         clock=core.clock,
     )
     return [*tag_resource.endpoints(tag), *remove_resource.endpoints(remove)]
+
+
+def _sending(core: Core) -> list[Endpoint]:
+    """What sends images to registries."""
+    sources = PushSources(
+        names=core.names,
+        rights=core.rights,
+        sight=core.sight,
+        proofs=core.proofs,
+        tags=core.tags,
+        manifests=core.manifests,
+        content=core.content,
+        leases=core.leases,
+        transfers=core.transfers,
+        upstreams=core.upstreams,
+        catalog=core.catalog,
+        clock=core.clock,
+    )
+    return [
+        *push_resource.endpoints(Push(sources, core.tasks)),
+        *queue_resource.endpoints(Queue(outbox=core.outbox, sight=core.sight)),
+    ]
 
 
 def _catalog_size(data: Path) -> int:

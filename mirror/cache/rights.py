@@ -83,7 +83,9 @@ ACTIONS: Mapping[tuple[type | str, str], Action] = {
     ("/pins", "GET"): Action.READ,
     ("/misses", "GET"): Action.READ,
     ("/offline", "GET"): Action.READ,
+    ("/queue", "GET"): Action.READ,
     ("/pull", "POST"): Action.WRITE,
+    ("/push", "POST"): Action.WRITE,
     ("/tag", "POST"): Action.WRITE,
     ("/remove", "POST"): Action.WRITE,
     ("/pins", "POST"): Action.ADMIN,
@@ -97,6 +99,8 @@ ACTIONS: Mapping[tuple[type | str, str], Action] = {
     ("/users", "DELETE"): Action.ADMIN,
     ("/offline", "PUT"): Action.ADMIN,
     ("/misses", "DELETE"): Action.ADMIN,
+    ("/queue", "POST"): Action.ADMIN,
+    ("/queue", "DELETE"): Action.ADMIN,
 }
 
 _EVERYTHING = frozenset(Action)

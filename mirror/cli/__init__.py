@@ -29,6 +29,7 @@ SECTIONS: Mapping[str, Mapping[str, Place]] = MappingProxyType(
             "search": Place("mirror.cli.search", "search", "Search a registry for images."),
             "tags": Place("mirror.cli.tags", "tags", "List a repository's tags, here and at its registry."),
             "pull": Place("mirror.cli.pull", "pull", "Download images from their registries into the mirror."),
+            "push": Place("mirror.cli.push", "push", "Send images to a registry, which gets only what it lacks."),
             "images": Place("mirror.cli.images", "images", "List the images that are held."),
             "inspect": Place("mirror.cli.inspect", "inspect", "Display details of images, as JSON with docker's keys."),
             "history": Place(
@@ -56,6 +57,7 @@ SECTIONS: Mapping[str, Mapping[str, Place]] = MappingProxyType(
             "user": Place("mirror.cli.access", "user", "Manage the mirror's users."),
             "offline": Place("mirror.cli.access", "offline", "Stop asking registries, or ask them again."),
             "misses": Place("mirror.cli.access", "misses", "List what was asked for and is not here."),
+            "queue": Place("mirror.cli.queue", "queue", "List the pushes that wait for their registry."),
         },
         "The mirror": {
             "serve": Place("mirror.cli.local", "serve", "Run the mirror."),
@@ -79,6 +81,7 @@ IMAGE_VERBS: Mapping[str, Place] = MappingProxyType(
         "ls": VERBS["images"],
         "prune": VERBS["prune"],
         "pull": VERBS["pull"],
+        "push": VERBS["push"],
         "rm": VERBS["rmi"],
         "tag": VERBS["tag"],
     }

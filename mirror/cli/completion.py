@@ -51,11 +51,20 @@ def repositories(ctx: click.Context, _: click.Parameter, incomplete: str) -> lis
     return _fitting((text(image, "name") for image in _images(ctx)), incomplete)
 
 
+def queued(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
+    """The same for the IDs of pushes that wait."""
+    return _fitting((text(push, "id") for push in _asked(ctx, "/queue", "pushes")), incomplete)
+
+
 def _images(ctx: click.Context) -> list[Row]:
+    return _asked(ctx, "/images", "images")
+
+
+def _asked(ctx: click.Context, path: str, key: str) -> list[Row]:
     try:
         server = servers.find(ctx.params.get("server"), os.environ)
         with transport.Api(server, transport.login_for(server, os.environ), patience=_ANSWERING_S) as api:
-            return rows(api.get("/images", {"limit": _LOOKED_AT}), "images")
+            return rows(api.get(path, {"limit": _LOOKED_AT}), key)
     except MirrorError:
         return []
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Self
 
 from mirror.cli import output
-from mirror.cli.fields import Row, familiar, number, short, text
+from mirror.cli.fields import Row, familiar, number, repository_of, short, text
 from mirror.cli.output import escape, human_size
 from mirror.cli.progress import Layer, Tracker
 
@@ -18,6 +18,7 @@ HEARTBEAT_S = 30.0
 _FRAME_S = 0.1
 _BAR = (8, 50)  # least and most columns of a bar
 _COLOUR, _PLAIN = "\x1b[36m", "\x1b[39m"
+_DOING = {"fetching": "Fetching", "pushing": "Pushing"}
 _ERASE_LINE, _ERASE_BELOW = "\x1b[K", "\x1b[J"
 
 
@@ -163,7 +164,7 @@ class Terminal:
     def _layer(self, digest: str, layer: Layer, columns: int) -> str:
         share = min(1.0, layer.done / layer.size) if layer.size else 0.0
         return self._line(
-            f"{escape(short(digest))}: Downloading",
+            f"{escape(short(digest))}: {_DOING.get(layer.state, 'Downloading')}",
             share,
             f"{human_size(layer.done)}/{human_size(layer.size)}",
             columns,
@@ -196,10 +197,12 @@ def _screen() -> tuple[int, int]:
 
 
 def _start(event: Row) -> str | None:
-    """Docker's sentence on an image that it begins to pull."""
+    """Docker's sentence on an image that it begins to pull, or to push."""
     if event.get("event") != "image":
         return None
     name = text(event, "name")
+    if event.get("target"):
+        return escape(f"The push refers to repository [{repository_of(text(event, 'target'))}]")
     registry, slash, path = name.partition("/")
     path = path if slash and ("." in registry or ":" in registry or registry in ("localhost", "local")) else name
     if "@" in path:
@@ -215,6 +218,8 @@ def _end(event: Row) -> str | None:
         case "pulled":
             fetched, held = number(event, "bytes_fetched") or 0, number(event, "bytes_held") or 0
             return f"{name}: fetched {human_size(fetched)}, {human_size(held)} were here already"
+        case "pushed":
+            return f"{name}: pushed"
         case "error":
             return f"{name}: failed"
         case _:

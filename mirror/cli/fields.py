@@ -85,6 +85,19 @@ def listed(items: Iterable[str], *, whole: bool) -> str:
     return f"{', '.join(items[:_LISTED])} and {len(items) - _LISTED} more"
 
 
+def split_name(name: str) -> tuple[str, str]:
+    """The repository of a canonical name, and its tag, or digest where it has no tag."""
+    name, at, digest = name.partition("@")
+    start, colon, tag = name.rpartition(":")
+    if colon and "/" not in tag:
+        return start, tag
+    return name, digest if at else ""
+
+
+def repository_of(name: str) -> str:
+    return split_name(name)[0]
+
+
 def familiar(name: str) -> str:
     """A canonical name in docker's short form: `alpine:3.20`; a mirror's own repository without `local/`."""
     if not name.startswith(("docker.io/", "local/")):

@@ -18,12 +18,14 @@ from mirror.cli.output import human_duration, human_size
 
 _WINDOW_S = 10.0  # over which a rate is measured
 _LEAST_S = 1.0
-_ENDED = ("exists", "complete")
+_ACTIVE = ("downloading", "fetching", "pushing")
+_HERE = ("exists", "mounted", "skipped")  # nothing crosses the wire for it
+_ENDED = ("complete", "pushed", *_HERE)
 
 
 @dataclass(slots=True)
 class Layer:
-    """A layer as its last event tells it; `here` since before."""
+    """A layer as its last event tells it; `here` since before, or, of a push, there."""
 
     size: float = 0
     done: float = 0
@@ -32,7 +34,7 @@ class Layer:
 
     @property
     def active(self) -> bool:
-        return self.state == "downloading"
+        return self.state in _ACTIVE
 
 
 @dataclass(slots=True)
@@ -49,7 +51,7 @@ class Tracker:
         match event.get("event"):
             case "image":
                 self.images += 1
-            case "pulled" | "error" | "plan":
+            case "pulled" | "pushed" | "error" | "plan":
                 self.images_done += 1
             case "layer":
                 self._layer(event)
@@ -60,16 +62,18 @@ class Tracker:
 
     def _layer(self, event: Row) -> None:
         digest, state = text(event, "digest"), text(event, "state")
-        new = digest not in self.layers
+        new = digest not in self.layers or self.layers[digest].state == "preparing"
         layer = self.layers.setdefault(digest, Layer())
         layer.size = number(event, "size") or layer.size
         layer.done = layer.size if state in _ENDED else (number(event, "done") or layer.done)
-        layer.here = layer.here or (new and state == "exists")
+        layer.here = layer.here or (new and state in _HERE)
         layer.state = state
 
     @property
     def bytes_done(self) -> float:
-        return self.counted[2] if self.counted else sum(layer.done for layer in self.layers.values() if not layer.here)
+        if self.counted:
+            return self.counted[2]
+        return sum(layer.done for layer in self.layers.values() if not layer.here and layer.state != "fetching")
 
     @property
     def bytes_asked(self) -> float:
@@ -121,7 +125,7 @@ class Progress(Protocol):
 
 
 def progress(mode: str, verb: str, environ: Mapping[str, str] | None = None) -> Progress:
-    """The one that `--progress` names. `verb` says what goes on: `pulling`."""
+    """The one that `--progress` names. `verb` says what goes on: `pulling`, `pushing`."""
     from mirror.cli import displays
 
     tracker = Tracker()

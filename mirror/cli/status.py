@@ -42,7 +42,7 @@ def status(*, server: str | None, form: str) -> None:
 
 def render(status: Mapping[str, Any], *, now: float) -> str:
     """The answer as people read it. What a mirror of another version leaves out is left out here."""
-    lines = [*_summary(status), "", *_registries(rows(status, "registries"), now)]
+    lines = [*_summary(status, now), "", *_registries(rows(status, "registries"), now)]
     only_here = list(_only_here(rows(status, "only_here"), now))
     return "\n".join(lines + only_here).rstrip("\n")
 
@@ -50,7 +50,7 @@ def render(status: Mapping[str, Any], *, now: float) -> str:
 # --- the mirror -------------------------------------------------------------------------------------------
 
 
-def _summary(status: Mapping[str, Any]) -> Iterator[str]:
+def _summary(status: Mapping[str, Any], now: float) -> Iterator[str]:
     uptime = status.get("uptime_seconds")
     state = f"up {human_duration(uptime).lower()}" if is_number(uptime) else "up"
     offline = ", offline: no registry is asked" if status.get("offline") else ""
@@ -60,6 +60,8 @@ def _summary(status: Mapping[str, Any]) -> Iterator[str]:
     yield _row("listens on", ", ".join(addresses) or "nothing")
     yield from _traffic(row(status, "traffic"))
     yield from _data(row(status, "data"))
+    yield from _sent(rows(status, "sent"))
+    yield from _queue(row(status, "queue"), now)
 
 
 def _traffic(traffic: Mapping[str, Any]) -> Iterator[str]:
@@ -83,6 +85,26 @@ def _data(data: Mapping[str, Any]) -> Iterator[str]:
     only_here = data.get("only_here")
     kept = f", {only_here} only here" if only_here else ""
     yield _row("images", f"{_counted(data, 'tags')} in {_counted(data, 'repositories')}{kept}")
+
+
+def _sent(registries: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """What pushes have sent: `41.2MB in 3 blobs to ghcr.io`."""
+    if registries:
+        said = [
+            f"{_size(each, 'bytes')} in {_counted(each, 'blobs')} to {_text(each, 'registry')}" for each in registries
+        ]
+        yield _row("sent", ", ".join(said[:_NAMED]) + (f" and {len(said) - _NAMED} more" if len(said) > _NAMED else ""))
+
+
+def _queue(queue: Mapping[str, Any], now: float) -> Iterator[str]:
+    """What waits to be sent; nothing where nothing does."""
+    waiting, refused = number(queue, "waiting"), number(queue, "refused")
+    if not waiting:
+        return
+    since = number(queue, "since")
+    oldest = "" if since is None else f", the first one since {human_duration(max(0.0, now - since)).lower()}"
+    no = f", {refused:,.0f} refused" if refused else ""
+    yield _row("queue", f"{waiting:,.0f} {'push waits' if waiting == 1 else 'pushes wait'}{oldest}{no}: mirror queue")
 
 
 def _row(name: str, said: str) -> str:

@@ -11,6 +11,15 @@ from mirror.errors import MirrorError
 
 
 @dataclass(frozen=True, slots=True)
+class Note:
+    """Something to know about an item that is no failure."""
+
+    name: str
+    message: str
+    event: Literal["note"] = "note"
+
+
+@dataclass(frozen=True, slots=True)
 class Failed:
     """One item could not be done; the others go on. `exit_code` is the command line's (README, "Exit codes")."""
 

@@ -92,6 +92,14 @@ async def plan(root: Manifest, wishes: Sequence[Platform] | None, read: Read) ->
     return made
 
 
+async def only(index: Manifest, wish: Platform, read: Read) -> Manifest:
+    """The one image of an index that serves this platform. Raises as `plan`."""
+    chosen = _chosen(await _entries(Plan(index), index, read, 0), [wish])
+    if len(chosen) != 1:
+        raise ManifestUnknown(f"no matching manifest for {wish} in the manifest list entries: they name no platform")
+    return await read(chosen[0].descriptor)
+
+
 def is_attestation(child: Child, subjects: frozenset[str] | set[str] | None = None) -> bool:
     """Whether this child of an index says something of another one: of one of `subjects`, if they are given."""
     if child.annotations.get(_KIND) != _ATTESTATION:

@@ -35,7 +35,7 @@ from mirror.errors import (
 from mirror.oci.digest import Digest
 from mirror.oci.manifest import Descriptor, Manifest
 from mirror.oci.names import Reference, Repository
-from mirror.operations.events import End, Failed, failed
+from mirror.operations.events import End, Failed, Note, failed
 from mirror.operations.fetching import Fetching, Layer, Layers
 from mirror.operations.here import Here
 from mirror.operations.plan import Plan, Read, plan
@@ -95,15 +95,6 @@ class Planned:
     fetch_bytes: int
     held_bytes: int
     event: Literal["plan"] = "plan"
-
-
-@dataclass(frozen=True, slots=True)
-class Note:
-    """Something to know about an image that is no failure."""
-
-    name: str
-    message: str
-    event: Literal["note"] = "note"
 
 
 Event = Image | Layer | Pulled | Planned | Note | Failed | End
@@ -190,7 +181,7 @@ class _Batch:
         reference = read_reference(self._s.names, text)
         if not self._asked.all_tags:
             return [reference]
-        if _tagged(text):
+        if tagged(text):
             raise RequestInvalid("a tag can't be used with --all-tags/-a")
         repository = reference.repository
         self._s.rights.require(self._principal, Action.PULL, repository)
@@ -354,10 +345,7 @@ class _Batch:
             return ""
         for wish in self._platforms or ():
             if self._asked.platforms and found not in wish.accepted():
-                raise ManifestUnknown(
-                    f"image with reference {reference.familiar} was found but does not match the specified platform:"
-                    f" wanted {wish}, actual: {found}"
-                )
+                raise mismatch(reference, wish, found)
         return str(found)
 
 
@@ -369,13 +357,22 @@ def read_reference(names: Names, text: str) -> Reference:
         raise NameInvalid(f"invalid reference format: {error.message}") from error
 
 
-def _tagged(text: str) -> bool:
+def tagged(text: str) -> bool:
+    """Whether a tag or a digest is written."""
     return "@" in text or ":" in text.rpartition("/")[2]
 
 
 def owner_of(principal: Principal) -> str:
     """In whose name something is pinned."""
     return principal.user or "user"
+
+
+def mismatch(reference: Reference, wish: Platform, found: Platform) -> ManifestUnknown:
+    """Docker's sentence on an image for another platform than was asked for by name."""
+    return ManifestUnknown(
+        f"image with reference {reference.familiar} was found but does not match the specified platform:"
+        f" wanted {wish}, actual: {found}"
+    )
 
 
 def explained(reference: Reference, error: MirrorError) -> MirrorError:

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from mirror.cache.outbox import Waiting
 from mirror.cache.policy import Policy
 from mirror.cache.traffic import Traffic
+from mirror.cache.transfer import Counters
 from mirror.clock import Clock
 from mirror.config.sizes import Reserve
 from mirror.oci.names import Repository
@@ -23,6 +25,12 @@ class Catalog(Protocol):
 
     async def totals(self) -> Totals: ...
     async def only_here(self, limit: int) -> Sequence[tuple[Repository, Tag]]: ...
+
+
+class Outbox(Protocol):
+    """What of the outbox is reported."""
+
+    async def state(self) -> Sequence[Waiting]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +56,8 @@ class Status:
         catalog: Catalog,
         upstreams: Upstreams,
         traffic: Traffic,
+        outbox: Outbox,
+        sent: Mapping[str, Counters],
         policy: Policy,
         clock: Clock,
     ) -> None:
@@ -55,6 +65,8 @@ class Status:
         self._catalog = catalog
         self._upstreams = upstreams
         self._traffic = traffic
+        self._outbox = outbox
+        self._sent = sent
         self._policy = policy
         self._clock = clock
         self._began = clock.monotonic()
@@ -92,6 +104,8 @@ class Status:
                 "fetched_bytes": fetched,
                 "saved_bytes": max(0, served - fetched),
             },
+            "queue": await self._queue(),
+            "sent": self._sent_to(),
             "registries": self._registries(states),
             "only_here": [
                 {"name": f"{repository}:{tag.name}", "gone_at": tag.gone_at}
@@ -99,6 +113,30 @@ class Status:
                 if knows is None or await knows(repository)
             ],
         }
+
+    async def _queue(self) -> dict[str, object]:
+        """What waits to be sent, of the first thousand; `since`: when the oldest of it was queued."""
+        waiting = await self._outbox.state()
+        return {
+            "waiting": len(waiting),
+            "refused": sum(each.entry.refused for each in waiting),
+            "since": min((each.entry.queued_at for each in waiting), default=None),
+        }
+
+    def _sent_to(self) -> list[dict[str, object]]:
+        """What each registry was sent since the start; `blobs` without what was mounted, or there before."""
+        return [
+            {
+                "registry": registry,
+                "images": counters.images,
+                "blobs": counters.pushed,
+                "mounted": counters.mounted,
+                "existing": counters.existing,
+                "bytes": counters.bytes,
+            }
+            for registry, counters in self._sent.items()
+            if counters != Counters()
+        ]
 
     def _registries(self, states: list[SourceState]) -> list[dict[str, object]]:
         by_registry: dict[str, list[SourceState]] = {}

@@ -31,6 +31,10 @@ class Feed(Generic[E]):
             await self._room.wait()
         self._put(event)
 
+    def post(self, event: E) -> None:
+        """What must be heard, from where nobody can wait: there have to be few of them."""
+        self._put(event)
+
     def hint(self, event: E) -> None:
         """How far something is: what is not heard in time is not missed."""
         if len(self._events) < _WAITING:
@@ -78,7 +82,7 @@ async def streamed(
             yield event
         await asyncio.wait([task])
         if task.cancelled():
-            raise Unavailable("this mirror is ending; what was downloaded is kept")
+            raise Unavailable("this mirror is ending; what was done until then is kept")
         task.result()
     finally:
         task.cancel()

@@ -13,6 +13,7 @@ from prometheus_client.registry import Collector
 
 from mirror.cache.content import Cache
 from mirror.cache.traffic import Traffic
+from mirror.cache.transfer import Counters
 from mirror.upstream.protocols import SourceState
 
 KINDS = ("manifest", "blob", "tags", "referrers", "upload", "other")
@@ -42,10 +43,11 @@ class Metrics:
         states: Callable[[], list[SourceState]],
         shared: Callable[[], int],
         disk: Callable[[], Disk],
+        sent: Mapping[str, Counters],
     ) -> None:
         self._registry = CollectorRegistry()
         self._requests = {(kind, result): 0 for kind in KINDS for result in RESULTS}
-        self._registry.register(_Live(self._requests, traffic, states, shared, disk))
+        self._registry.register(_Live(self._requests, traffic, states, shared, disk, sent))
 
     def count(self, kind: str, result: str) -> None:
         """One answered request."""
@@ -66,8 +68,10 @@ class _Live(Collector):
         states: Callable[[], list[SourceState]],
         shared: Callable[[], int],
         disk: Callable[[], Disk],
+        sent: Mapping[str, Counters],
     ) -> None:
         self._disk = disk
+        self._sent = sent
         self._requests = requests
         self._traffic = traffic
         self._states = states
@@ -99,7 +103,25 @@ class _Live(Collector):
         yield CounterMetricFamily(
             "mirror_shared_downloads", "Readers that joined a download under way", value=self._shared()
         )
+        yield from _sent(self._sent)
         yield from _disk(self._disk())
+
+
+def _sent(sent: Mapping[str, Counters]) -> Iterable[Metric]:
+    data = CounterMetricFamily("mirror_sent_bytes", "Bytes of blobs sent to registries", labels=["registry"])
+    blobs = CounterMetricFamily(
+        "mirror_sent_blobs", "Blobs of images sent to registries, by how they came there", labels=["registry", "how"]
+    )
+    for registry, counters in sent.items():
+        data.add_metric([registry], counters.bytes)
+        for how, count in (
+            ("pushed", counters.pushed),
+            ("mounted", counters.mounted),
+            ("existing", counters.existing),
+        ):
+            blobs.add_metric([registry, how], count)
+    yield data
+    yield blobs
 
 
 def _disk(disk: Disk) -> Iterable[Metric]:

@@ -50,7 +50,19 @@ KINDS: dict[tuple[type | str, str], str] = {
     ("/openapi.json", "GET"): PING,
     **{
         (f"/{name}", "GET"): READ
-        for name in ("status", "images", "image", "layers", "tags", "search", "df", "pins", "misses", "offline", "queue")
+        for name in (
+            "status",
+            "images",
+            "image",
+            "layers",
+            "tags",
+            "search",
+            "df",
+            "pins",
+            "misses",
+            "offline",
+            "queue",
+        )
     },
     **{(f"/{name}", "POST"): WRITE for name in ("pull", "push", "tag", "remove")},
     **{(f"/{name}", "POST"): ADMIN for name in ("pins", "prune", "verify", "login", "logout", "users", "queue")},

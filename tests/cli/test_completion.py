@@ -93,6 +93,7 @@ def shell(installed: Installed, api: Scripted, tmp_path: Path, monkeypatch: pyte
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
     names = [("alpine", "3.19"), ("alpine", "3.20"), ("team/app", "1")]
     api["GET /images"] = {"images": [image(name=name, tag=tag) for name, tag in names]}
+    api["GET /queue"] = {"pushes": [{"id": 12}, {"id": 17}, {"id": 2}]}
     return api
 
 
@@ -108,7 +109,8 @@ _mirror_completion mirror && printf '%s\\n' "${COMPREPLY[@]}"
     ("line", "offered"),
     [
         ("mirror statu", ["status"]),
-        ("mirror image p", ["prune", "pull"]),
+        ("mirror image p", ["prune", "pull", "push"]),
+        ("mirror queue drop 1", ["12", "17"]),
         ("mirror images --no", ["--no-trunc"]),
         ("mirror rmi a", ["alpine:3.19", "alpine:3.20"]),
         ("mirror rmi alpine:3.2", ["3.20"]),

@@ -58,6 +58,18 @@ def test_one_bar_for_all_and_a_line_for_each_active_layer(monkeypatch: pytest.Mo
     ]
 
 
+def test_a_push_is_told_by_what_it_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown, screen = drawn(monkeypatch)
+    for event in (layer("a", "fetching", 500_000), layer("b", "pushing", 500_000), layer("c", "mounted")):
+        shown.take(event)
+    shown._tick()
+    assert [line.split(" [")[0] for line in screen.lines()] == [
+        "aaaaaaaaaaaa: Fetching",
+        "bbbbbbbbbbbb: Pushing",
+        "pulling",
+    ]
+
+
 def test_it_is_redrawn_in_place(monkeypatch: pytest.MonkeyPatch) -> None:
     shown, screen = drawn(monkeypatch)
     for done in (100_000, 500_000, 900_000):
@@ -209,6 +221,13 @@ def test_dockers_sentence_on_a_start(name: str, line: str) -> None:
 
 
 # --- the others -------------------------------------------------------------------------------------------
+
+
+def test_a_push_says_where_it_goes(capsys: pytest.CaptureFixture[str]) -> None:
+    with displays.Plain(Tracker(), "pushing", clock=lambda: 0.0) as shown:
+        shown.take({"event": "image", "name": "local/app:1", "target": "localhost:5000/me/app:1"})
+        shown.take({"event": "pushed", "name": "local/app:1"})
+    assert capsys.readouterr().err == "The push refers to repository [localhost:5000/me/app]\napp:1: pushed\n"
 
 
 def test_json_lines(capsys: pytest.CaptureFixture[str]) -> None:

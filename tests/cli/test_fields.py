@@ -89,6 +89,22 @@ def test_familiar_names(name: str, familiar: str) -> None:
     assert fields.familiar(name) == familiar
 
 
+@pytest.mark.parametrize(
+    ("name", "parts"),
+    [
+        ("docker.io/library/alpine:3.20", ("docker.io/library/alpine", "3.20")),
+        ("localhost:5000/x", ("localhost:5000/x", "")),
+        ("localhost:5000/x@sha256:ab", ("localhost:5000/x", "sha256:ab")),
+        ("localhost:5000/x:1@sha256:ab", ("localhost:5000/x", "1")),
+        ("alpine", ("alpine", "")),
+        ("", ("", "")),
+    ],
+)
+def test_the_parts_of_a_name(name: str, parts: tuple[str, str]) -> None:
+    assert fields.split_name(name) == parts
+    assert fields.repository_of(name) == parts[0]
+
+
 COMPONENT = st.from_regex(r"[a-z0-9]+([._-][a-z0-9]+)?", fullmatch=True)
 
 

@@ -19,6 +19,7 @@ FLAGS = {
     "search": "-f --filter --limit --no-trunc --registry --local --format",
     "tags": "--match --limit --history --no-trunc -q --quiet --format",
     "pull": "-a --all-tags --platform -j --jobs -f --file --if-missing --pin --dry-run -q --quiet --progress",
+    "push": "-a --all-tags --to --platform -j --jobs --dry-run -q --quiet --progress",
     "images": "-a --all -q --quiet --digests --no-trunc -f --filter --tree --format",
     "inspect": "-f --format --raw --platform",
     "history": "-H --human --no-human --raw --platform --no-trunc -q --quiet --format",
@@ -37,6 +38,8 @@ FLAGS = {
     "user list": "--format",
     "offline": "",
     "misses": "--limit --clear --format",
+    "queue retry": "",
+    "queue drop": "--all",
     "status": "--format",
 }
 ALONE = {"serve", "config check", "config show", "completion"}  # they ask no mirror
@@ -79,7 +82,7 @@ def test_help_is_what_was_agreed_on() -> None:
 def test_help_fits_a_screen_and_is_whole_sentences(path: str) -> None:
     text = help_of(path.split())
     assert max(map(len, text.splitlines())) <= 80
-    assert "..." not in text.replace("REF...", "").replace("NAME...", "").replace("[ARGS]...", "")
+    assert "..." not in text.replace("REF...", "").replace("NAME...", "").replace("ID...", "").replace("[ARGS]...", "")
     command = COMMANDS[path]
     for parameter in command.params:
         if isinstance(parameter, click.Option):
@@ -107,6 +110,8 @@ LEAST = {
     "search x": "GET /search",
     "tags x": "GET /tags",
     "pull x:1": "POST /pull",
+    "push x:1": "POST /push",
+    "image push x:1": "POST /push",
     "images": "GET /images",
     "inspect -f {{.Id}} x": "GET /image",
     "history x": "GET /image",
@@ -129,8 +134,13 @@ LEAST = {
     "offline on": "PUT /offline",
     "misses": "GET /misses",
     "misses --clear": "DELETE /misses",
+    "queue": "GET /queue",
+    "queue retry": "POST /queue",
+    "queue retry 1": "POST /queue",
+    "queue drop 1": "DELETE /queue",
     "status": "GET /status",
 }
+STREAMS = ("POST /pull", "POST /push", "POST /remove")
 
 
 @pytest.mark.parametrize("code", [1, 2, 4, 5, 6, 7, 8, 9])
@@ -144,7 +154,7 @@ def test_each_refusal_becomes_its_exit_code(api: Scripted, run: Run, words: str,
 
 
 @pytest.mark.parametrize("code", [1, 2, 4, 5, 6, 7, 8, 9])
-@pytest.mark.parametrize("words", [words for words, what in LEAST.items() if what in ("POST /pull", "POST /remove")])
+@pytest.mark.parametrize("words", [words for words, what in LEAST.items() if what in STREAMS])
 def test_each_failure_in_a_stream_becomes_its_exit_code(api: Scripted, run: Run, words: str, code: int) -> None:
     events: list[Any] = [failed("x:1", "because of this", code), {"event": "end", "ok": 0, "failed": 1}]
     api[LEAST[words]] = events

@@ -26,6 +26,23 @@ def test_what_was_here_is_not_counted_as_done() -> None:
     assert made.summary(0) == "40B of 200B, 1 of 3 layers"
 
 
+def test_a_push_counts_what_crosses_the_wire() -> None:
+    """What the registry has, or mounts, is not asked of anybody once that is known; what is fetched first is not sent
+    by that."""
+    made = tracker(*(layer(name, "preparing") for name in "abcd"))
+    assert (made.bytes_done, made.bytes_asked) == (0, 400)
+    for event in (layer("a", "exists"), layer("b", "mounted"), layer("c", "pushing", 40), layer("d", "fetching", 70)):
+        made.take(event)
+    assert (made.bytes_done, made.bytes_asked, made.share) == (40, 200, 0.2)
+    assert [name for name, each in made.layers.items() if each.active] == ["c", "d"]
+    made.take(layer("c", "pushed", 100))
+    made.take(layer("d", "pushing", 10))
+    assert made.summary(0) == "110B of 200B, 3 of 4 layers"
+    made.take({"event": "image", "name": "x"})
+    made.take({"event": "pushed", "name": "x"})
+    assert (made.images, made.images_done) == (1, 1)
+
+
 def test_a_layer_that_images_share_counts_once() -> None:
     made = tracker(
         {"event": "image", "name": "x"},
@@ -63,7 +80,9 @@ EVENT = st.fixed_dictionaries(
         "done": st.integers(-5, 10**9) | st.none(),
         "total": st.integers(-5, 10),
         "bytes": st.integers(0, 10),
-        "state": st.sampled_from(["exists", "waiting", "downloading", "complete", "?"]),
+        "state": st.sampled_from(
+            ["exists", "waiting", "downloading", "complete", "preparing", "pushing", "mounted", "?"]
+        ),
     },
 )
 

@@ -101,6 +101,19 @@ def changed(**values: object) -> str:
             {"data": {**STATUS["data"], "tags": 1, "repositories": 1, "only_here": 0}},
             "images       1 tag in 1 repository",
         ),
+        (
+            {"queue": {"waiting": 3, "refused": 1, "since": NOW - 7200}},
+            "queue        3 pushes wait, the first one since 2 hours, 1 refused: mirror queue",
+        ),
+        ({"queue": {"waiting": 1, "refused": 0, "since": None}}, "queue        1 push waits: mirror queue"),
+        (
+            {"sent": [{"registry": "ghcr.io", "bytes": 41_200_000, "blobs": 3}]},
+            "sent         41.2MB in 3 blobs to ghcr.io",
+        ),
+        (
+            {"sent": [{"registry": f"{n}.io", "bytes": 0, "blobs": 1} for n in range(5)]},
+            "sent         0B in 1 blob to 0.io, 0B in 1 blob to 1.io, 0B in 1 blob to 2.io and 2 more",
+        ),
         ({"data": {**STATUS["data"], "path": None}}, "data         61.2GB in 5,213 blobs, 210GB free"),
     ],
 )
@@ -112,6 +125,8 @@ def test_what_is_missing_is_left_out() -> None:
     assert status.render({"version": "9"}, now=NOW) == "mirror       9, up\nlistens on   nothing"
     assert "ONLY HERE" not in changed(only_here=[])
     assert "REGISTRY" not in changed(registries=[])
+    assert "queue" not in changed(queue={"waiting": 0, "refused": 0, "since": None})
+    assert "sent" not in changed(sent=[])
 
 
 def down(name: str, serving: str) -> dict[str, Any]:
@@ -137,14 +152,15 @@ def test_foreign_text_is_escaped() -> None:
     assert "a\\u202e\\x0ab" in shown
 
 
+KEYS = sorted({*STATUS, "queue", "sent", "waiting", "refused", "since", "bytes"})
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(sorted(STATUS)), inner, max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(KEYS), inner, max_size=5),
     max_leaves=20,
 )
 
 
-@given(st.dictionaries(st.sampled_from(sorted(STATUS)), JSON))
+@given(st.dictionaries(st.sampled_from(KEYS), JSON))
 def test_whatever_answers_something_is_shown(answer: dict[str, Any]) -> None:
     assert status.render(answer, now=NOW).startswith("mirror")
 

@@ -11,6 +11,8 @@ from tests.cli.samples import detail, digest, image
 from tests.cli.scripted import Scripted
 from tests.cli.terminal import Session
 from tests.cli.test_pull import ALPINE, LINES, ONE, end, layer, pulled
+from tests.cli.test_push import LINES as PUSHED
+from tests.cli.test_push import ONE as PUSHING
 from tests.cli.test_search import RESULTS
 
 PULLING = [
@@ -37,6 +39,28 @@ def slow_pull() -> list[Any]:
         pulled(ALPINE),
         end(),
     ]
+
+
+def test_a_push_on_a_terminal_draws_and_leaves_dockers_lines(api: Scripted) -> None:
+    preparing, rest = PUSHING[:5], [event for event in PUSHING[5:] if event.get("state") != "pushing"]
+    slowly = [{**PUSHING[7], "done": done} for done in range(0, 1000, 100)]
+    api["POST /push"] = [*preparing, *(each for step in slowly for each in (step, 0.1)), *rest]
+    with Session("push", "team/app:2", "--to", "ghcr.io/me") as session:
+        session.until("cccccccccccc: Pushing [")
+        session.until("pushing [")
+        session.until("cccccccccccc: Pushed")
+        assert session.end() == 0
+    assert session.screen.lines() == [
+        "The push refers to repository [ghcr.io/me/team/app]",
+        *PUSHED.splitlines()[:4],
+        *wrapped(PUSHED.splitlines()[4]),
+        PUSHED.splitlines()[5],
+    ]
+
+
+def wrapped(line: str) -> list[str]:
+    """As a terminal of 80 columns breaks it."""
+    return [line[start : start + 80] for start in range(0, len(line), 80)]
 
 
 def test_a_pull_on_a_terminal_draws_and_leaves_dockers_lines(api: Scripted) -> None:

@@ -15,7 +15,9 @@ def test_of_a_repeated_parameter_the_first_counts() -> None:
 
 def test_what_is_not_said_is_none() -> None:
     nothing = {"n": "", "digest": "", "last": ""}
-    assert queries.count(nothing) is queries.digest(nothing, "digest") is queries.text_of(nothing, "last") is None
+    assert queries.count(nothing) is None
+    assert queries.digest(nothing, "digest") is None
+    assert queries.text_of(nothing, "last") is None
     assert queries.algorithm({}) is None
     assert queries.term({}) == ""
 

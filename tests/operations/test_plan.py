@@ -8,7 +8,7 @@ import pytest
 from mirror.errors import ManifestUnknown, MirrorError
 from mirror.oci.digest import Digest
 from mirror.oci.manifest import DOCKER_FOREIGN_LAYER, OCI_INDEX, OCI_LAYER_GZIP, Descriptor, Manifest
-from mirror.operations.plan import Plan, plan
+from mirror.operations.plan import Plan, only, plan
 from mirror.operations.platforms import Platform
 from tests.store.samples import digest_of, image
 
@@ -150,3 +150,16 @@ async def test_an_artifact_has_no_platform() -> None:
     body = json.loads(ONE.raw)
     body["config"]["mediaType"] = "application/vnd.cncf.helm.config.v1+json"
     assert (await plan(Manifest.parse(json.dumps(body).encode()), [ARM], Shelf())).config is None
+
+
+async def test_the_one_image_of_a_platform() -> None:
+    """Its attestation is another manifest, and an index in the index stands for what is in it."""
+    inner = index(entry(TWO, "linux/arm64"))
+    top = index(entry(ONE, "linux/amd64"), entry(inner), entry(SAID, "unknown/unknown", annotations=attests(ONE)))
+    shelf = Shelf(ONE, TWO, SAID, inner)
+    assert await only(top, AMD, shelf) == ONE
+    assert await only(top, ARM, shelf) == TWO
+    with pytest.raises(ManifestUnknown, match="no matching manifest for linux/s390x"):
+        await only(top, Platform("linux", "s390x"), shelf)
+    with pytest.raises(ManifestUnknown, match="they name no platform"):
+        await only(index(entry(ONE), entry(TWO)), AMD, shelf)

@@ -6,11 +6,14 @@ from typing import Any
 
 import pytest
 
+from mirror.cache.outbox import Waiting
 from mirror.cache.policy import Policy
 from mirror.cache.traffic import Traffic
+from mirror.cache.transfer import Counters
 from mirror.config.sizes import Reserve
 from mirror.oci.names import Repository
 from mirror.operations.status import Place, Status
+from mirror.store.forwarding import Queued
 from mirror.store.memory import MemoryCatalog
 from mirror.store.protocols import Origin, Proof
 from mirror.upstream.protocols import SourceState
@@ -27,6 +30,8 @@ class Reporting:
         self.catalog = MemoryCatalog()
         self.upstreams = ScriptedUpstreams([ScriptedRegistry("docker.io"), ScriptedRegistry("ghcr.io")], ["ghcr.io"])
         self.traffic = Traffic()
+        self.sent: dict[str, Counters] = {}
+        self.waiting: list[Waiting] = []
         self.policy = Policy()
         self.status = Status(
             place=Place(
@@ -41,6 +46,8 @@ class Reporting:
             catalog=self.catalog,
             upstreams=self.upstreams,
             traffic=self.traffic,
+            outbox=self,
+            sent=self.sent,
             policy=self.policy,
             clock=self.clock,
         )
@@ -48,6 +55,10 @@ class Reporting:
     async def __call__(self) -> dict[str, Any]:
         loaded: dict[str, Any] = json.loads(json.dumps(await self.status.report()))
         return loaded
+
+    async def state(self) -> list[Waiting]:
+        """As the outbox."""
+        return self.waiting
 
     async def row(self, name: str) -> dict[str, Any]:
         return next(row for row in (await self())["registries"] if row["name"] == name)
@@ -127,6 +138,20 @@ async def test_traffic(reporting: Reporting) -> None:
     }  # fmt: skip
     reporting.upstreams.reported = [state(fetched_bytes=9999)]  # fetched, and nobody waited for it
     assert (await reporting())["traffic"]["saved_bytes"] == 0
+
+
+async def test_what_waits_and_what_was_sent(reporting: Reporting) -> None:
+    report = await reporting()
+    assert (report["queue"], report["sent"]) == ({"waiting": 0, "refused": 0, "since": None}, [])
+    digest = image("one").descriptor.digest
+    for number, refused in ((1, False), (2, True)):
+        entry = Queued(number, ALPINE, "3", digest, "docker.io", queued_at=10.0 - number, refused=refused)
+        reporting.waiting.append(Waiting(entry, None))
+    reporting.sent["docker.io"] = Counters()  # a dry run
+    reporting.sent["ghcr.io"] = Counters(images=1, pushed=2, mounted=3, existing=4, bytes=5)
+    report = await reporting()
+    assert report["queue"] == {"waiting": 2, "refused": 1, "since": 8.0}
+    assert report["sent"] == [{"registry": "ghcr.io", "images": 1, "blobs": 2, "mounted": 3, "existing": 4, "bytes": 5}]
 
 
 @pytest.mark.parametrize(("states", "word", "reason"), [

@@ -40,6 +40,14 @@ async def test_a_slow_listener_holds_the_work_up_and_hints_are_dropped() -> None
     assert heard == list(range(1, stream._WAITING * 3))
 
 
+async def test_what_is_posted_is_heard_however_slow_the_listener() -> None:
+    async def work(feed: Feed[int]) -> None:
+        for number in range(stream._WAITING * 2):
+            feed.post(number)
+
+    assert [event async for event in streamed(Tasks(), "work", work)] == list(range(stream._WAITING * 2))
+
+
 async def test_what_the_work_raises_comes_last() -> None:
     async def work(feed: Feed[int]) -> None:
         await feed.tell(1)

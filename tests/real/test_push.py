@@ -9,10 +9,10 @@ import pytest
 
 from tests.real.conftest import Seeded, wrong_blobs
 from tests.support.clients import Buildah, Containerd, Dockerd, Podman, Skopeo
-from tests.support.images import GREETING, Image, Layout, random_layer
+from tests.support.images import GREETING, Image, Index, Layout, random_layer
 from tests.support.mirror import MirrorProcess
-from tests.support.processes import CommandError
-from tests.support.registry import DockerRegistry
+from tests.support.processes import CommandError, wait_until
+from tests.support.registry import DockerRegistry, push
 
 pytestmark = pytest.mark.real
 
@@ -134,3 +134,57 @@ def test_only_what_is_missing_goes_on(
     assert [each.method for each in target.requests() if "/blobs/" in each.target] == ["HEAD"] * 10
     direct = skopeo(target.authority)
     assert direct.manifest(f"{target.authority}/me/app:2") == client.manifest(f"{served.authority}/{TARGET}/me/app:2")
+
+
+def test_mirror_push(upstream: Seeded, target: DockerRegistry, mirror: Mirrors, skopeo: Callable[..., Skopeo]) -> None:
+    """From the command line: an index whole, of which one platform is held; once more nothing; elsewhere mounted."""
+    served = mirror({"docker.io": upstream.registry.url, TARGET: target.url})
+    index = upstream.images["library/multi"]
+    assert isinstance(index, Index)
+    layers = {layer.digest for child in index.children for layer in child.layers}
+    served.command("pull", "multi:1")
+    said = served.command("push", "multi:1", "--to", f"{TARGET}/me").splitlines()
+    assert said[-2] == f"1: digest: {index.digest} size: {index.manifest.size}"
+    assert said[-1].startswith(f"sent {len(layers)} of {len(layers)} layers, ")
+    assert sorted(blobs_sent(target)) == sorted(blob.digest for blob in index.blobs)
+    target.forget_requests()
+    said = served.command("push", "multi:1", "--to", f"{TARGET}/me").splitlines()
+    assert said[-1].startswith(f"sent 0 of {len(layers)} layers, 0B of ")
+    served.command("tag", "multi:1", "team/base:1")
+    assert served.command("push", "-q", "team/base:1", "--to", f"{TARGET}/you") == f"{TARGET}/you/team/base:1\n"
+    assert blobs_sent(target) == []
+    direct = skopeo(target.authority)
+    assert direct.manifest(f"{target.authority}/you/team/base:1") == index.manifest.read()
+
+
+def test_a_queue_outlives_an_outage_and_a_kill(
+    upstream: Seeded, target: DockerRegistry, mirror: Mirrors, layout: Layout
+) -> None:
+    """Twenty pushes while the registry is down, the mirror killed in between: all arrive, children first, each blob
+    once."""
+    served = mirror({"docker.io": upstream.registry.url, TARGET: {"url": target.url, "push": "queue"}})
+    base = random_layer(layout, 200_000, seed="queue base")
+    made: list[Image | Index] = [
+        layout.add_image([base, random_layer(layout, 20_000, seed=f"queue {number}")]) for number in range(19)
+    ]
+    made.append(upstream.images["library/multi"])
+    target.stop()
+    for number, image in enumerate(made):
+        if number == 10:
+            served.kill()
+            served.start()
+        push(image, served.url, f"{TARGET}/me/app", str(number))
+    served.kill()
+    served.start()
+    *children, top = made[-1].manifests
+    names = [*(f":{number}" for number in range(19)), *(f"@{child.digest}" for child in children), ":19"]
+    assert served.command("queue", "--format", "{{.Name}}").splitlines() == [f"{TARGET}/me/app{name}" for name in names]
+    target.start()
+    assert served.command("queue", "retry") == f"Tried now: {len(names)} pushes\n"
+    wait_until(lambda: served.command("queue", "--format", "{{.ID}}") == "", 60, "an empty queue")
+    puts = [each.target for each in target.requests() if each.method == "PUT"]
+    taken = [target.rpartition("/")[2] for target in puts if "/manifests/" in target]
+    assert list(dict.fromkeys(taken)) == [name[1:] for name in names]  # children first
+    assert sorted(blobs_sent(target)) == sorted({blob.digest for image in made for blob in image.blobs})
+    pulled = served.command("tags", f"{TARGET}/me/app", "--format", "{{.Tag}} {{.Digest}}")
+    assert f"19 {top.digest[7:19]}" in pulled

@@ -43,8 +43,11 @@ async def test_what_cannot_be_meant(tmp_path: Path, body: Any) -> None:
 @pytest.mark.parametrize(("loopback", "status"), [("pull", 403), ("push", 403), ("all", 200)])
 async def test_who_may(tmp_path: Path, loopback: str, status: int) -> None:
     """The socket; this machine as far as `[access] loopback` says; nobody else."""
-    settings = {"access": {"loopback": loopback}}
-    async with FakeRegistry() as hub, mirror_in_process(tmp_path / "d", {"docker.io": hub.url}, **settings) as mirror:
+    access = {"loopback": loopback}
+    async with (
+        FakeRegistry() as hub,
+        mirror_in_process(tmp_path / "d", {"docker.io": hub.url}, access=access) as mirror,
+    ):
         url, body = f"{mirror.url}/api/v1/push", {"references": ["alpine:3"]}
         async with mirror.session.post(url, json=body) as answer:
             assert answer.status == status
