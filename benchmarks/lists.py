@@ -81,6 +81,7 @@ def _calls(tags: int) -> dict[str, Callable[[http.client.HTTPConnection, Mirror]
         "layers of one image": lambda server, _: _get(server, f"/layers?ref={identifier}") is not None,
         "df": lambda server, _: _get(server, "/df") is not None,
         "mirror images, the command": lambda _, mirror: _command(mirror) == tags,
+        f"a full collection, {tags // 100:,} blobs deleted": lambda _, mirror: _collected(mirror) == tags // 100,
     }
 
 
@@ -170,6 +171,11 @@ def _command(mirror: Mirror) -> int:
     """How many lines `mirror images` prints, its header taken off."""
     words = [sys.executable, "-m", "mirror", "images", "--server", mirror.process.url]
     return len(run(words).splitlines()) - 1
+
+
+def _collected(mirror: Mirror) -> int:
+    """How many blobs `mirror prune` deletes: what nothing needs."""
+    return mirror.process.command("prune", "--force").count("Deleted: ")
 
 
 MEASURE = Measure("lists", "lists of 10,000 and 100,000 tags: time, memory, and what others wait meanwhile", _run)

@@ -170,7 +170,7 @@ class Manifests:
 
     def _sees(self, kept: Kept, principal: Principal, repository: Repository) -> bool:
         link = kept.link
-        if link.anonymous_at is not None or link.pushed_at is not None:
+        if link.anonymous_at is not None or (link.pushed_at is not None and repository.is_own):
             return True
         return self._proofs.visible(link, repository, trusted=self._proofs.trusted(principal, repository))
 

@@ -196,7 +196,8 @@ class Pushes:
         holding = await self.catalog.holding(repository, digest, is_manifest=is_manifest)
         if holding is not None and holding.link is not None:
             trusted = self.proofs.trusted(principal, repository)
-            if self.proofs.visible(holding.link, repository, trusted=trusted):
+            # what was put here may be named by whoever may push here, also if he may not read it
+            if holding.link.pushed_at is not None or self.proofs.visible(holding.link, repository, trusted=trusted):
                 return _There.LINKED
         if repository.is_own:
             public = holding is not None and holding.public and not is_manifest

@@ -298,6 +298,21 @@ async def test_a_slow_revalidation_does_not_overwrite_a_push(desk: Desk, known: 
         desk.begin()
 
 
+async def test_who_may_only_push_names_what_was_pushed() -> None:
+    """Breaks if what counts as private until its registry shows it cannot be named by the user who put it there; or is
+    shown to him by that."""
+    desk = Desk(push=PushMode.THROUGH)
+    await desk.blob("a", home=TOOL)
+    me = Principal(Role.USER, "me")
+    assert not desk.proofs.trusted(me, TOOL)
+    await desk.manifest(IMAGE, home=TOOL, principal=me)
+    assert await got(desk, DIGEST, TOOL, me) is None
+    assert await got(desk, "1", TOOL, STRANGER) is None
+    assert await got(desk, "1", TOOL) == IMAGE.raw
+    assert await got(desk, DIGEST, TOOL, me) is None  # nor because it is remembered now
+    assert not await desk.content.held(STRANGER, TOOL, A)
+
+
 async def test_through_is_accepted_once_the_registry_has_it() -> None:
     desk = Desk(push=PushMode.THROUGH)
     await desk.blob("a", home=TOOL)

@@ -115,3 +115,42 @@ def test_podman_and_skopeo(
         assert client.image_id(secret) == hub[2].config.digest
     else:
         assert hub[2].config.digest in (Path(found) / "manifest.json").read_text()
+
+
+def test_docker_logs_in_and_pushes(
+    hub: tuple[FakeRegistry, Image, Image],
+    mirror: Mirrors,
+    dockerd: Callable[..., Dockerd],
+    podman: Callable[..., Podman],
+    tmp_path: Path,
+) -> None:
+    """At the address to log in at, with a rule that says so; nobody else, and nowhere else."""
+    file = tmp_path / "htpasswd"
+    file.write_text("".join(f"{name}:{_hashed(f'p-{name}')}\n" for name in ("ci", "plain")))
+    rule = {"users": ["ci"], "repositories": ["team/*"], "allow": ["pull", "push"]}
+    access = {"htpasswd": str(file), "loopback": "none", "rules": [rule]}
+    login = f"127.0.0.1:{free_port()}"
+    environment = {"MIRROR_ACCESS": json.dumps(access), "MIRROR_LISTEN_LOGIN": login}
+    served = mirror({"docker.io": {"url": hub[0].url}}, environment=environment)
+    client = dockerd(served.authority)
+    client.pull(f"{served.authority}/docker.io/library/open:1")
+    name = f"{login}/team/app:1"
+    client.tag(f"{served.authority}/docker.io/library/open:1", name)
+    with refused("unauthorized", "no basic auth credentials"):
+        client.push(name)
+    client.login(login, "plain", "p-plain")
+    with refused("denied", "unauthorized"):
+        client.push(name)
+    client.login(login, "ci", "p-ci")
+    client.push(name)
+    client.tag(name, f"{login}/elsewhere/app:1")
+    with refused("denied"):
+        client.push(f"{login}/elsewhere/app:1")
+    other = podman(login)
+    other.login(login, "ci", "p-ci")
+    other.pull(name)
+    assert other.image_id(name) == hub[1].config.digest
+    hub[0].forget()
+    client.rmi(name)
+    client.pull(name)
+    assert hub[0].count("*/team/app/*") == 0
