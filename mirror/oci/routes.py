@@ -61,11 +61,12 @@ class TagsRoute:
 
 @dataclass(frozen=True, slots=True)
 class ReferrersRoute:
-    """Manifests whose subject is this digest (end-12a, end-12b)."""
+    """Manifests whose subject is this digest (end-12a, end-12b); those that follow `last` on an earlier page."""
 
     name: Name
     digest: Digest
     artifact_type: str | None = None
+    last: Digest | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +166,8 @@ def parse(path: str, query: str = "") -> Route:
             )
         case "referrers":
             name = _name(registry, head, parameters)
-            return ReferrersRoute(name, Digest.parse(last), queries.text_of(parameters, "artifactType"))
+            filtered, before = queries.text_of(parameters, "artifactType"), queries.digest(parameters, "last")
+            return ReferrersRoute(name, Digest.parse(last), filtered, before)
         case _:
             raise PathUnknown("no such route in the registry API")
 
@@ -327,8 +329,8 @@ def _pairs(route: Route, *, ns: bool = False) -> list[tuple[str, str]]:
             if route.last is not None:
                 pairs.append(("last", route.last))
         case ReferrersRoute():
-            if route.artifact_type is not None:
-                pairs.append(("artifactType", route.artifact_type))
+            said = (("artifactType", route.artifact_type), ("last", route.last))
+            pairs += [(key, str(value)) for key, value in said if value is not None]
         case ManifestRoute():
             pairs += [("tag", tag) for tag in route.tags]
         case UploadsRoute():

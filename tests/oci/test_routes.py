@@ -18,7 +18,7 @@ from mirror.errors import (
     RequestInvalid,
 )
 from mirror.oci.digest import Digest
-from mirror.oci.names import Name
+from mirror.oci.names import Name, is_registry
 from mirror.oci.queries import QUERY_LIMIT, TEXT_LIMIT
 from mirror.oci.routes import (
     PATH_LIMIT,
@@ -48,16 +48,26 @@ EXPECTED_ERRORS = (
 counts = st.none() | st.integers(0, 10**18 - 1)
 words = st.none() | st.text(st.characters(min_codepoint=32, max_codepoint=126), min_size=1, max_size=TEXT_LIMIT)
 terms = st.text(max_size=TEXT_LIMIT).filter(str.isprintable)
+
+
+def upload(
+    name: Name, other: Name | None, digest: Digest | None, mount: Digest | None, algorithm: str | None
+) -> UploadsRoute:
+    """What is mounted comes from the registry that the request names: no other can be said."""
+    source = None
+    if other is not None and (name.registry is not None or not is_registry(other.path.partition("/")[0])):
+        source = Name(name.registry, other.path)
+    return UploadsRoute(name, digest, mount, source, algorithm)
+
+
 routes = st.one_of(
     st.just(Base()),
     st.builds(ManifestRoute, names, tags | digests, st.lists(tags, max_size=3, unique=True).map(tuple)),
     st.builds(BlobRoute, names, digests),
     st.builds(TagsRoute, names, counts, words),
-    st.builds(ReferrersRoute, names, digests, words),
+    st.builds(ReferrersRoute, names, digests, words, st.none() | digests),
     st.builds(
-        lambda name, path, *rest: UploadsRoute(
-            name, rest[0], rest[1], path and Name(name.registry, path.path), rest[2]
-        ),
+        upload,
         names,
         st.none() | names,
         st.none() | digests,
@@ -211,6 +221,7 @@ X = Name(None, "x")
         ("/v2/x/tags/list", "n=007&last=a%2Bb+c&n=x", TagsRoute(X, 7, "a+b c")),
         (f"/v2/x/referrers/{D}", "", ReferrersRoute(X, EMPTY)),
         (f"/v2/x/referrers/{D}", "artifactType=a/b%2Bc", ReferrersRoute(X, EMPTY, "a/b+c")),
+        (f"/v2/x/referrers/{D}", f"last={D}", ReferrersRoute(X, EMPTY, None, EMPTY)),
         ("/v2/x/blobs/uploads/", "", UploadsRoute(X)),
         ("/v2/x/blobs/uploads", "", UploadsRoute(X)),
         ("/v2/x/blobs/uploads/", f"mount={D}&from=y", UploadsRoute(X, mount=EMPTY, source=Name(None, "y"))),

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from mirror.server.registry import referrers
 from tests.server.calls import ABSENT, ALWAYS, ANY, NOWHERE, OCI_INDEX, OCI_MANIFEST, Call, Wire
 from tests.support.fake_registry import behaviours
 
@@ -84,3 +85,25 @@ async def test_the_fallback_tag(wire: Wire) -> None:
         media_type=OCI_INDEX,
     )
     assert await listed(wire) == {wire.content.sbom.digest: SBOM}
+
+
+async def test_more_than_fit_on_one_page(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Breaks if a client is given an index that it does not read, or does not hear of the rest."""
+    signature, sbom = wire.content.signature.digest, wire.content.sbom.digest
+    monkeypatch.setattr(referrers, "PAGE_BYTES", 10)
+    for query in ("", "&ns=docker.io"):
+        answer = await wire.ask(f"GET {LIST}?{query}")
+        [first] = json.loads(answer.body)["manifests"]
+        assert first["digest"] in (signature, sbom)
+        link = answer.headers["Link"]
+        assert link.endswith('>; rel="next"')
+        target = link[1 : link.index(">")]
+        assert ("ns=docker.io" in target) == bool(query)
+        answer = await wire.ask(f"GET {target}")
+        [second] = json.loads(answer.body)["manifests"]
+        assert {first["digest"], second["digest"]} == {signature, sbom}
+        assert "Link" not in answer.headers
+    answer = await wire.ask(f"GET {LIST}?artifactType={SBOM}")
+    assert "Link" not in answer.headers
+    answer = await wire.ask(f"GET {LIST}?last={NOWHERE}")  # it went meanwhile: nobody is sent in circles
+    assert json.loads(answer.body)["manifests"] == []
