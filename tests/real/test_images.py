@@ -45,6 +45,14 @@ def dated(layout: Layout, name: str, age: float | None, *, flavor: Flavor = OCI,
     return Image(layout.add_json(body, flavor.manifest), settings, (layer,), runs_on)
 
 
+def platforms(layout: Layout, name: str) -> list[Image]:
+    return [
+        dated(layout, f"{name} s390x", 500 * 86400, architecture="s390x"),
+        dated(layout, f"{name} amd64", 40 * 86400),
+        dated(layout, f"{name} arm64", 41 * 86400, architecture="arm64"),
+    ]
+
+
 @pytest.fixture
 def hub(layout: Layout) -> Iterator[FakeRegistry]:
     """docker.io with images of many ages, for one platform and for several."""
@@ -54,14 +62,11 @@ def hub(layout: Layout) -> Iterator[FakeRegistry]:
             registry.add_layout_image(f"library/{name}", "1", dated(layout, name, age, flavor=flavor))
         registry.add_layout_image("team/app", "v1", dated(layout, "app", 86400))
         registry.add_layout_image("team/timeless", "v1", dated(layout, "timeless", None))
-        several = [
-            dated(layout, "s390x", 500 * 86400, architecture="s390x"),
-            dated(layout, "amd64", 40 * 86400),
-            dated(layout, "arm64", 41 * 86400, architecture="arm64"),
-        ]
+        several = platforms(layout, "multi")
         attests = [images.attestation(layout, image) for image in several]
         registry.add_layout_image("library/multi", "1", layout.add_index([*attests, *several]))
-        registry.add_layout_image("library/list", "1", layout.add_index(several, flavor=DOCKER))
+        # others: of an image that docker has, it does not ask for the manifest again under another name
+        registry.add_layout_image("library/list", "1", layout.add_index(platforms(layout, "list"), flavor=DOCKER))
         yield registry
 
 
