@@ -192,7 +192,7 @@ class Content:
             return None
         if await self._proofs.blob_visible(holding, repository, trusted=trusted):
             return holding
-        if repository.registry not in holding.suppliers:
+        if not await self._catalog.supplied(repository.registry, digest, is_manifest=False):
             return None
 
         async def ask(source: Source) -> int | None:

@@ -194,7 +194,7 @@ class Manifests:
         reference = Reference(repository, None, digest)
         sources = await self._proofs.sources(repository, trusted=trusted)
         holding = await self._catalog.holding(repository, digest, is_manifest=True)
-        vouched = holding is not None and (holding.public or repository.registry in holding.suppliers)
+        vouched = holding is not None and await self._vouched(holding, repository, digest)
 
         async def ask(source: Source) -> tuple[Manifest, bool]:
             if vouched and holding is not None and await source.head(reference) is not None:
@@ -240,9 +240,13 @@ class Manifests:
         """The bytes, if they are held and this repository's registry, which has just named them, supplied them or
         they are public: then no GET is spent on them."""
         holding = await self._catalog.holding(repository, digest, is_manifest=True)
-        if holding is None or not (holding.public or repository.registry in holding.suppliers):
+        if holding is None or not await self._vouched(holding, repository, digest):
             return None
         return await self._read(digest, holding)
+
+    async def _vouched(self, holding: store.Holding, repository: Repository, digest: Digest) -> bool:
+        """Whether a yes of this repository's registry is about the bytes that are held."""
+        return holding.public or await self._catalog.supplied(repository.registry, digest, is_manifest=True)
 
     async def fetch(self, payers: list[Source], reference: Reference) -> Manifest:
         """Get it from the first of `payers` that answers; verified where the reference is a digest.

@@ -201,7 +201,6 @@ class Holding:
     location: str
     link: Link | None  # this repository's own
     public: bool  # some repository holds it with an anonymous proof
-    suppliers: frozenset[str]  # registries that delivered it to this mirror (anonymous or credentials proofs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,6 +243,10 @@ class Repositories(Protocol):
 class Links(Protocol):
     async def holding(self, repository: Repository, digest: Digest, *, is_manifest: bool) -> Holding | None:
         """What is known of a held blob, or None where it is not held. `link` is of that kind only."""
+        ...
+
+    async def supplied(self, registry: str, digest: Digest, *, is_manifest: bool) -> bool:
+        """Whether this registry has delivered it to this mirror, under whatever name (anonymous or credentials)."""
         ...
 
     async def hold(

@@ -51,7 +51,7 @@ class SqliteCatalog(SqlitePushing):
     # --- repositories -------------------------------------------------------------------------------------
 
     async def repository(self, repository: Repository) -> RepositoryFacts:
-        row = await self._readers.one(reads.REPOSITORY, repository.registry, repository.path)
+        row = self._readers.at_once(reads.REPOSITORY, repository.registry, repository.path)
         return RepositoryFacts(Visibility(row[0]), row[1]) if row else RepositoryFacts(Visibility.UNKNOWN, 0.0)
 
     async def set_visibility(self, repository: Repository, visibility: Visibility, at: float) -> None:
@@ -63,19 +63,21 @@ class SqliteCatalog(SqlitePushing):
     # --- blobs and links ----------------------------------------------------------------------------------
 
     async def holding(self, repository: Repository, digest: Digest, *, is_manifest: bool) -> Holding | None:
-        row = await self._readers.one(
-            reads.HOLDING, repository.registry, repository.path, digest.to_bytes(), is_manifest
-        )
+        statement = reads.HOLDING_AS_MANIFEST if is_manifest else reads.HOLDING_AS_BLOB
+        row = self._readers.at_once(statement, repository.registry, repository.path, digest.to_bytes())
         if row is None:
             return None
-        size, location, linked_at, *proofs, public, suppliers = row
+        size, location, linked_at, *proofs, public = row
         return Holding(
             size=size,
             location=location,
             link=None if linked_at is None else Link(*proofs),
             public=bool(public),
-            suppliers=frozenset(suppliers.split(",") if suppliers else ()),
         )
+
+    async def supplied(self, registry: str, digest: Digest, *, is_manifest: bool) -> bool:
+        statement = reads.SUPPLIED_AS_MANIFEST if is_manifest else reads.SUPPLIED_AS_BLOB
+        return await self._readers.one(statement, registry, digest.to_bytes()) is not None
 
     async def hold(
         self, digest: Digest, size: int, location: str, links: Sequence[tuple[Repository, Proof]], at: float
@@ -125,7 +127,7 @@ class SqliteCatalog(SqlitePushing):
     # --- tags ---------------------------------------------------------------------------------------------
 
     async def tag(self, repository: Repository, name: str) -> Tag | None:
-        row = await self._readers.one(reads.TAG, repository.registry, repository.path, name)
+        row = self._readers.at_once(reads.TAG, repository.registry, repository.path, name)
         return _tag(row) if row else None
 
     async def tags(self, repository: Repository) -> Sequence[str]:

@@ -16,6 +16,7 @@ import socket
 from collections.abc import Callable, Iterable
 from contextvars import ContextVar
 from enum import Enum
+from functools import lru_cache
 from typing import Any
 
 from mirror.upstream.translate import AddressRefused
@@ -106,6 +107,7 @@ class Guard:
         return False
 
 
+@lru_cache(4096)
 def parse_address(host: str) -> IPAddress | None:
     """An IP address without brackets or zone; one of IPv4 inside IPv6 as what it reaches. None for a name."""
     try:

@@ -20,7 +20,7 @@ ALPINE_BLOB = digest_of("layer")
 
 
 def holding(link: Link | None = None, *, public: bool = False) -> Holding:
-    return Holding(10, "x", link, public, frozenset({"docker.io"}))
+    return Holding(10, "x", link, public)
 
 
 @pytest.mark.parametrize(("link", "age", "trusted", "seen"), [

@@ -264,17 +264,22 @@ class CatalogSuite:
         assert (own.size, own.location, own.link) == (10, "here", Link(anonymous_at=1))
         other = await catalog.holding(TOOL, digest, is_manifest=False)
         assert other is not None
-        assert (other.link, other.public, set(other.suppliers)) == (None, True, {"docker.io"})
+        assert (other.link, other.public) == (None, True)
+        assert await catalog.supplied("docker.io", digest, is_manifest=False)
+        assert not await catalog.supplied("docker.io", digest, is_manifest=True)
+        assert not await catalog.supplied(TOOL.registry, digest, is_manifest=False)
 
-    @pytest.mark.parametrize(("proof", "supplied"), [(Proof.CREDENTIALS, {"ghcr.io"}), (Proof.PUSHED, set[str]())])
+    @pytest.mark.parametrize(("proof", "supplied"), [(Proof.CREDENTIALS, True), (Proof.PUSHED, False)])
     async def test_other_proofs_do_not_and_a_push_supplies_nothing(
-        self, catalog: Catalog, proof: Proof, supplied: set[str]
+        self, catalog: Catalog, proof: Proof, supplied: bool
     ) -> None:
         digest = digest_of("a")
         await catalog.hold(digest, 10, "here", [(TOOL, proof)], 1)
         other = await catalog.holding(ALPINE, digest, is_manifest=False)
         assert other is not None
-        assert (other.link, other.public, set(other.suppliers)) == (None, False, supplied)
+        assert (other.link, other.public) == (None, False)
+        assert await catalog.supplied(TOOL.registry, digest, is_manifest=False) is supplied
+        assert not await catalog.supplied(ALPINE.registry, digest, is_manifest=False)
 
     async def test_proofs_are_a_set_that_only_grows(self, catalog: Catalog) -> None:
         digest = digest_of("a")
@@ -286,7 +291,8 @@ class CatalogSuite:
         found = await catalog.holding(ALPINE, digest, is_manifest=False)
         assert found is not None
         assert found.link == Link(anonymous_at=4, credentials_at=1, pushed_at=3)
-        assert found.suppliers == {"docker.io", "ghcr.io"}
+        for registry in ("docker.io", "ghcr.io"):
+            assert await catalog.supplied(registry, digest, is_manifest=False)
 
     async def test_a_link_as_blob_is_none_as_manifest(self, catalog: Catalog) -> None:
         manifest = image("a")

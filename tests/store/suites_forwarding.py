@@ -85,7 +85,8 @@ class ForwardingSuite:
             assert await linked(catalog, TOOL, each, is_manifest=False) is None
         holding = await catalog.holding(TOOL, A, is_manifest=False)
         assert holding is not None
-        assert (holding.link, holding.public, holding.suppliers) == (None, False, frozenset())
+        assert (holding.link, holding.public) == (None, False)
+        assert not await catalog.supplied(TOOL.registry, A, is_manifest=False)
         assert await catalog.repositories(None, 10) == await catalog.own_repositories() == [OWN]
         assert await catalog.homes(A, 10) == [(OWN, False)]
         assert await catalog.totals() == before

@@ -87,7 +87,7 @@ class PushingSuite:
         assert holding is not None
         assert (holding.size, holding.location, holding.link) == (7, "there", Link(pushed_at=NOW))
         assert not holding.public
-        assert holding.suppliers == frozenset()  # no registry has delivered it
+        assert not await catalog.supplied(OWN.registry, A, is_manifest=False)  # no registry has delivered it
         assert await linked(catalog, TOOL, A, is_manifest=False) is None
         assert await catalog.own_repositories() == [OWN]
 

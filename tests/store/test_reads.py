@@ -3,6 +3,7 @@ import re
 import sqlite3
 import threading
 from collections.abc import AsyncIterator, Iterable
+from contextlib import closing
 from pathlib import Path
 from sqlite3 import Connection
 
@@ -48,6 +49,25 @@ def test_no_read_walks_a_table(db: Connection, name: str) -> None:
     assert scans <= WALKED.get(name, set()), plan(db, SELECTS[name])
 
 
+@pytest.mark.parametrize("name", sorted(SELECTS))
+def test_no_read_is_compiled_again(db: Connection, name: str) -> None:
+    """A parameter that a partial index's condition could depend on has each run compile the statement anew."""
+    compiled = 0
+
+    def count(*_: object) -> int:
+        nonlocal compiled
+        compiled += 1
+        return sqlite3.SQLITE_OK
+
+    db.set_authorizer(count)
+    numbered = [int(number) for number in re.findall(r"\?(\d)", SELECTS[name])]
+    parameters = range(max(numbered) if numbered else SELECTS[name].count("?"))
+    db.execute(SELECTS[name], list(parameters)).fetchall()
+    compiled = 0
+    db.execute(SELECTS[name], list(parameters)).fetchall()
+    assert compiled == 0
+
+
 def test_totals_read_indices_only(db: Connection) -> None:
     for step in plan(db, reads.TOTALS):
         assert not step.startswith(("SCAN", "SEARCH")) or "INDEX" in step or "PRIMARY KEY" in step
@@ -72,6 +92,23 @@ async def test_one_is_the_first_or_none(readers: Readers) -> None:
     assert await readers.one("SELECT 1 WHERE 0") is None
 
 
+async def test_a_lookup_is_answered_on_the_loop(readers: Readers) -> None:
+    assert readers.at_once("SELECT ?1 UNION SELECT ?2", 1, 2) == (1,)
+    assert readers.at_once("SELECT 1 WHERE 0") is None
+    with pytest.raises(StoreFailed, match="readonly"):
+        readers.at_once("INSERT INTO meta VALUES ('x', 'y')")
+
+
+async def test_a_lookup_sees_what_was_written_and_waits_for_no_writer(readers: Readers, path: Path) -> None:
+    value = "SELECT value FROM meta WHERE key = 'a'"
+    with closing(sqlite3.connect(path, isolation_level=None)) as writer:
+        writer.execute("BEGIN IMMEDIATE")
+        writer.execute("INSERT INTO meta VALUES ('a', 'b')")
+        assert readers.at_once(value) is None
+        writer.execute("COMMIT")
+        assert readers.at_once(value) == ("b",)
+
+
 async def test_closed_readers_say_so(path: Path) -> None:
     readers = Readers(path)
     await readers.start()
@@ -79,6 +116,8 @@ async def test_closed_readers_say_so(path: Path) -> None:
     await readers.close()
     with pytest.raises(StoreFailed, match="closed"):
         await readers.all("SELECT 1")
+    with pytest.raises(StoreFailed, match="closed"):
+        readers.at_once("SELECT 1")
 
 
 async def test_damage_found_by_a_reader_is_named(readers: Readers, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,10 +13,13 @@ from mirror.store.commands.tags import place_tag, record_move
 from mirror.store.protocols import Proof
 from mirror.store.pushing import Push, Upload
 
-_LINKED = """
+_LINKED = {  # a text for each kind: see `reads`
+    is_manifest: f"""
     SELECT 1 FROM links l JOIN blobs b ON b.id = l.blob
-    WHERE l.repository = ? AND b.digest = ? AND l.is_manifest = ? AND b.state = 'held'
-"""
+    WHERE l.repository = ? AND b.digest = ? AND l.is_manifest = {int(is_manifest)} AND b.state = 'held'
+"""  # noqa: S608 — a number of our own
+    for is_manifest in (False, True)
+}
 
 
 # --- uploads --------------------------------------------------------------------------------------------------------
@@ -58,7 +61,7 @@ def push_manifest(
     """`Pushes.push_manifest`."""
     home = repository_id(db, repository)
     for digest, is_manifest in push.needed:
-        if db.execute(_LINKED, (home, digest.to_bytes(), is_manifest)).fetchone() is None:
+        if db.execute(_LINKED[is_manifest], (home, digest.to_bytes())).fetchone() is None:
             return digest
     for digest in push.adopted:
         known = blob_row(db, digest)

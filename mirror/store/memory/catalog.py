@@ -41,22 +41,21 @@ class MemoryCatalog(MemoryPushing):
         if blob is None:
             return None
         own = self._links.get((repository, digest, is_manifest))
-        alike = (
-            (home, row.link)
-            for (home, linked, kind), row in self._links.items()
-            if (linked, kind) == (digest, is_manifest)
-        )
-        links = list(alike)
         return Holding(
             size=blob.size,
             location=blob.location,
             link=own.link if own else None,
-            public=any(link.anonymous_at is not None for _, link in links),
-            suppliers=frozenset(
-                home.registry
-                for home, link in links
-                if link.anonymous_at is not None or link.credentials_at is not None
+            public=any(
+                (linked, kind) == (digest, is_manifest) and row.link.anonymous_at is not None
+                for (_, linked, kind), row in self._links.items()
             ),
+        )
+
+    async def supplied(self, registry: str, digest: Digest, *, is_manifest: bool) -> bool:
+        return any(
+            (linked, kind, home.registry) == (digest, is_manifest, registry)
+            and (row.link.anonymous_at is not None or row.link.credentials_at is not None)
+            for (home, linked, kind), row in self._links.items()
         )
 
     async def hold(
