@@ -1,4 +1,4 @@
-"""Background tasks with an owner.
+"""Background tasks with an owner, and many things done a few at a time.
 
 An application-wide `asyncio.TaskGroup` would end everybody on one task's exception; a bare task is only weakly
 referenced and its failure is lost. `Tasks` holds each one, logs what it did not expect, and drains with a deadline.
@@ -6,13 +6,14 @@ referenced and its failure is lost. `Tasks` holds each one, logs what it did not
 
 import asyncio
 import logging
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
 from typing import Any, TypeVar
 
 from mirror.errors import MirrorError, Unavailable
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
+R = TypeVar("R")
 
 _AGAIN = 1.0
 
@@ -73,3 +74,34 @@ class Tasks:
             for task in remaining:
                 task.cancel()
             await asyncio.wait(remaining, timeout=_AGAIN)  # one that swallowed its cancellation is told once more
+
+
+async def each(items: Iterable[T], work: Callable[[T], Awaitable[R]], at_once: int) -> list[R]:
+    """What `work` makes of each item, begun and returned in their order, `at_once` of them at a time.
+
+    Raises the first failure, a mistake of ours before an answer of somebody else's; what still runs is cancelled then.
+    """
+    waiting = enumerate(items)
+    made: dict[int, R] = {}
+
+    async def some() -> None:
+        for number, item in waiting:
+            made[number] = await work(item)
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(at_once):
+                group.create_task(some())
+    except BaseExceptionGroup as errors:
+        leaves = list(_leaves(errors))
+        first = next((error for error in leaves if not isinstance(error, MirrorError)), leaves[0])
+        raise first from first.__cause__
+    return [made[number] for number in range(len(made))]
+
+
+def _leaves(errors: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
+    for error in errors.exceptions:
+        if isinstance(error, BaseExceptionGroup):
+            yield from _leaves(error)
+        else:
+            yield error

@@ -5,8 +5,9 @@ import time
 
 import pytest
 
-from mirror.errors import BlobUnknown, MirrorError, Unavailable
-from mirror.tasks import Tasks
+from mirror.errors import BlobUnknown, MirrorError, NameUnknown, Unavailable
+from mirror.tasks import Tasks, each
+from tests.cache.support import settled
 
 
 async def forever(ended: list[str] | None = None) -> None:
@@ -144,3 +145,64 @@ async def test_tasks_have_their_names() -> None:
     tasks = Tasks()
     assert tasks.spawn("flight sha256:abc", asyncio.sleep(0)).get_name() == "flight sha256:abc"
     await tasks.drain(1)
+
+
+# --- many things, a few at a time -------------------------------------------------------------------------------------
+
+
+async def test_a_few_at_a_time_in_their_order() -> None:
+    now: list[int] = []
+    most = []
+
+    async def one(number: int) -> int:
+        now.append(number)
+        most.append(len(now))
+        await asyncio.sleep(0)
+        now.remove(number)
+        return number * 2
+
+    assert await each(range(20), one, 3) == [number * 2 for number in range(20)]
+    assert max(most) == 3
+    assert await each([], one, 3) == []
+
+
+async def test_the_first_failure_ends_the_others() -> None:
+    cancelled = []
+
+    async def one(number: int) -> None:
+        if number == 0:
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                cancelled.append(number)
+                raise
+        cause = NameUnknown("why")
+        raise BlobUnknown("no") from cause
+
+    with pytest.raises(BlobUnknown) as raised:
+        await each(range(3), one, 2)
+    assert cancelled == [0]
+    assert isinstance(raised.value.__cause__, NameUnknown)
+
+
+async def test_a_mistake_of_ours_comes_before_an_answer() -> None:
+    async def one(error: Exception) -> None:
+        raise error
+
+    for errors in ([MirrorError("an answer"), ZeroDivisionError()], [ZeroDivisionError(), MirrorError("an answer")]):
+        with pytest.raises(ZeroDivisionError):
+            await each(errors, one, 2)
+
+
+async def test_cancelled_from_outside() -> None:
+    begun = []
+
+    async def one(number: int) -> None:
+        begun.append(number)
+        await asyncio.Event().wait()
+
+    task = Tasks().spawn("each", each(range(2), one, 2))
+    await settled(lambda: len(begun) == 2)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Protocol
 
+from mirror.cache.landing import Catalog, Landing
 from mirror.cache.leases import Leases
 from mirror.cache.news import News
 from mirror.cache.partial import Known, PartialDownload
@@ -30,7 +31,7 @@ from mirror.errors import (
 )
 from mirror.oci.digest import Digest
 from mirror.oci.names import Repository
-from mirror.store.protocols import BlobStore, Hash, Ingest, Links, Partials, Proof
+from mirror.store.protocols import BlobStore, Hash, Ingest, Proof
 from mirror.upstream.protocols import Download, Source
 
 log = logging.getLogger(__name__)
@@ -40,10 +41,6 @@ WITHHELD = 64 * 1024  # of a larger one, this much waits for the digest
 PATIENCE = 120.0  # seconds without progress after which a broken download is given up
 INVALID = 5  # answers in a row that cannot be used, after which it is given up sooner
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 5.0
-
-
-class Catalog(Links, Partials, Protocol):
-    """The parts of the catalog that a flight writes."""
 
 
 class Flight:
@@ -81,12 +78,11 @@ class Flight:
         self.task: asyncio.Task[None] | None = None
         self._small = bytearray()
         self._hash: Hash | None = None
-        self._store = store
         self._room = room
         self._catalog = catalog
-        self._leases = leases
         self._clock = clock
         self._owner = owner
+        self._landing = Landing(store=store, catalog=catalog, leases=leases, clock=clock)
         self._partial = PartialDownload(digest, source, known=known, store=store, catalog=catalog, clock=clock)
         self._news = News()
 
@@ -333,38 +329,21 @@ class Flight:
 
     async def _land(self) -> None:
         """Publish and link: everybody proven, also those who prove themselves meanwhile."""
+        data = self._staged() if self.memory is None else self.memory
         try:
-            async with self._leases.hold(self.digest):
-                if self.memory is not None:
-                    location = await self._store.put(self.memory, self.digest)
-                else:
-                    location = await self._store.publish(self._staged(), self.digest)
-                await self._link_all(location)
+            await self._landing.keep(self.digest, data, self.proven, self.proof)
         except MirrorError as error:
             # its readers have verified bytes and go on; only the next asker downloads again
             log.warning("%s was delivered but not kept: %s", self.digest, error.message)
         self.state = State.LANDED  # no await since the last look at `proven`: nobody proven is left out
         self._owner.ended(self)
         self._news.tell()
-        await self._forget()
+        await self._partial.forget(self.ingest)
 
     def _staged(self) -> Ingest:
         if self.ingest is None:
             raise RuntimeError("a verified flight has its bytes in memory or in staging")
         return self.ingest
-
-    async def _link_all(self, location: str) -> None:
-        size = self.size or 0
-        linked = 0
-        while linked < len(self.proven):
-            batch = self.proven[linked:]
-            linked += len(batch)
-            at = self._clock.wall()
-            await self._catalog.hold(self.digest, size, location, [(each, self.proof) for each in batch], at)
-
-    async def _forget(self) -> None:
-        if self.ingest is not None:
-            await self._partial.forget(self.ingest)
 
     async def _fail(self, error: MirrorError, *, keep: bool) -> None:
         """Every reader is told; `keep` leaves the bytes for a later flight of the same source to resume."""
@@ -378,7 +357,7 @@ class Flight:
             await self.ingest.suspend()
         else:
             await self.ingest.abort()
-            await self._forget()
+            await self._partial.forget(self.ingest)
 
     async def _give_up_storing(self, error: StoreFailed) -> None:
         """The disk cannot take it: each reader goes on from upstream by itself, verifying as it goes."""
@@ -396,7 +375,7 @@ class Flight:
         self.state = State.UNSTORED
         self._owner.ended(self)
         self._news.tell()
-        await self._forget()
+        await self._partial.forget(self.ingest)
         if not self.readers:
             await self._drop_staging()
 

@@ -7,7 +7,8 @@ feeds another repository only after that source answered 2xx for it (design.md Â
 import asyncio
 import logging
 
-from mirror.cache.flight import Catalog, Flight
+from mirror.cache.flight import Flight
+from mirror.cache.landing import Catalog
 from mirror.cache.leases import Leases
 from mirror.cache.memory import Recent
 from mirror.cache.partial import Known

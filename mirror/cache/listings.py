@@ -13,6 +13,7 @@ from mirror.cache.manifests import Manifests
 from mirror.cache.memory import Recent
 from mirror.cache.policy import Policy
 from mirror.cache.proofs import Proofs, in_time
+from mirror.cache.referring import described
 from mirror.cache.rights import Principal
 from mirror.clock import Clock
 from mirror.errors import ManifestUnknown, MirrorError, NameUnknown, Offline, UpstreamGone, UpstreamNoAnswer
@@ -171,7 +172,7 @@ class Listings:
         for digest in await self._catalog.referrers(repository, subject):
             kept = await self._manifests.held(repository, digest)
             if kept is not None and self._proofs.visible(kept.link, repository, trusted=trusted):
-                found.append(_described(kept.manifest))
+                found.append(described(kept.manifest))
         return found
 
     async def _upstream_referrers(
@@ -202,19 +203,6 @@ def _descriptors(fetched: Fetched) -> tuple[dict[str, object], ...]:
         log.info("a referrers list that is none: %s", error.message)
         return ()
     return tuple(each for each in listed if each.get("digest") in known)
-
-
-def _described(manifest: Manifest) -> dict[str, object]:
-    descriptor: dict[str, object] = {
-        "mediaType": manifest.descriptor.media_type,
-        "digest": str(manifest.descriptor.digest),
-        "size": manifest.descriptor.size,
-    }
-    if manifest.artifact_type is not None:
-        descriptor["artifactType"] = manifest.artifact_type
-    if manifest.annotations:
-        descriptor["annotations"] = dict(manifest.annotations)
-    return descriptor
 
 
 def _unknown(repository: Repository, subject: Digest) -> ManifestUnknown:

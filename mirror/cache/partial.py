@@ -79,8 +79,10 @@ class PartialDownload:
             log.debug("not resumable after a restart: %s", error.message)
         return ingest
 
-    async def forget(self, ingest: Ingest) -> None:
-        """It is published, or dropped: nobody will go on with it."""
+    async def forget(self, ingest: Ingest | None) -> None:
+        """It is published, or dropped: nobody will go on with it. None: it was in memory."""
+        if ingest is None:
+            return
         self._known.discard(self._key)
         try:
             await self._catalog.end_partial(ingest.id)

@@ -5,9 +5,8 @@ uploaded (`delivery`). What is not held here has to be there already, which is f
 Manifests follow, the root last: what a registry shows is always whole.
 """
 
-import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol, TypeVar
@@ -18,7 +17,7 @@ from mirror.cache.parcel import Blob, Packing, Parcel
 from mirror.cache.policy import Policy
 from mirror.cache.referring import Referring
 from mirror.clock import Clock
-from mirror.errors import MirrorError, Offline, StoreFailed, UpstreamGone, UpstreamRefused
+from mirror.errors import Offline, StoreFailed, UpstreamGone, UpstreamRefused
 from mirror.logs import human
 from mirror.oci.digest import Digest
 from mirror.oci.manifest import Descriptor, Manifest
@@ -26,7 +25,7 @@ from mirror.oci.names import Reference, Repository
 from mirror.store import forwarding, protocols
 from mirror.store.inventory import View
 from mirror.store.protocols import BlobStore
-from mirror.tasks import Tasks
+from mirror.tasks import Tasks, each
 from mirror.upstream.protocols import Destination
 
 log = logging.getLogger(__name__)
@@ -331,22 +330,3 @@ class _Transfer:
         except UpstreamGone:
             return False
         return found.digest == digest
-
-
-async def each(items: Iterable[T], work: Callable[[T], Awaitable[None]], at_once: int) -> None:
-    """Do `work` with each item, in their order, `at_once` of them at a time. Raises the first failure; what still runs
-    is cancelled then."""
-    waiting = iter(items)
-
-    async def some() -> None:
-        for item in waiting:
-            await work(item)
-
-    try:
-        async with asyncio.TaskGroup() as group:
-            for _ in range(at_once):
-                group.create_task(some())
-    except BaseExceptionGroup as errors:
-        leaves = errors.exceptions
-        first = next((error for error in leaves if not isinstance(error, MirrorError)), leaves[0])
-        raise first from first.__cause__

@@ -114,13 +114,13 @@ def _operand(tokens: _Tokens) -> Operand:
     kind, text, _ = tokens.next()
     value: Operand
     if kind == "field":
-        value = _field(lambda scope: scope["."], text[1:])
+        value = _field(_dot, text[1:])
     elif kind == "variable":
         value = _variable(tokens, text[1:])
     elif kind in ("string", "number") or (kind == "word" and text in _WORDS):
         value = _constant(_literal(tokens, kind, text))
     elif text == ".":
-        value = lambda scope: scope["."]  # noqa: E731
+        value = _dot
     elif text == "(":
         value = _pipeline(tokens)
         if not tokens.take(")"):
@@ -143,6 +143,10 @@ def _literal(tokens: _Tokens, kind: str, text: str) -> Any:
         return Safe(json.loads(text, strict=False))
     except ValueError as error:
         raise tokens.wrong(f"{text} has an escape that is none") from error
+
+
+def _dot(scope: Scope) -> Any:
+    return scope["."]
 
 
 def _constant(value: Any) -> Operand:

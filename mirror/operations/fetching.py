@@ -12,7 +12,8 @@ from mirror.errors import ManifestInvalid
 from mirror.oci.digest import Digest
 from mirror.oci.names import Reference, Repository
 from mirror.operations.plan import Part, Plan
-from mirror.operations.stream import Feed, each
+from mirror.operations.stream import Feed
+from mirror.tasks import each
 
 CLIENT = "pull"
 """Who answers for downloads that a pull begins (`Flights`)."""

@@ -32,9 +32,10 @@ from mirror.operations.here import Here
 from mirror.operations.plan import Plan
 from mirror.operations.platforms import Platform, of_config
 from mirror.operations.pull import mismatch
-from mirror.operations.stream import Feed, each
+from mirror.operations.stream import Feed
 from mirror.store import protocols
 from mirror.store.inventory import View
+from mirror.tasks import each
 from mirror.upstream.protocols import Destination
 
 Ask = Callable[[Descriptor], Awaitable[bool]]

@@ -22,7 +22,7 @@ from mirror.oci.manifest import (
     Role,
 )
 from mirror.operations.platforms import Platform, best, written
-from mirror.operations.stream import each
+from mirror.tasks import each
 
 Read = Callable[[Descriptor], Awaitable[Manifest]]
 """How a manifest below another is had."""

@@ -40,9 +40,9 @@ from mirror.operations.fetching import Fetching, Layer, Layers
 from mirror.operations.here import Here
 from mirror.operations.plan import Plan, Read, plan
 from mirror.operations.platforms import Platform, of_config, wanted
-from mirror.operations.stream import Feed, each, streamed
+from mirror.operations.stream import Feed, streamed
 from mirror.store import inventory, protocols
-from mirror.tasks import Tasks
+from mirror.tasks import Tasks, each
 
 log = logging.getLogger(__name__)
 

@@ -24,9 +24,9 @@ from mirror.operations.events import End, Failed, Note, failed
 from mirror.operations.gathering import Gathering, Layer, Sources, Telling, no_local_image
 from mirror.operations.platforms import Platform
 from mirror.operations.pull import read_reference, tagged
-from mirror.operations.stream import Feed, each, streamed
+from mirror.operations.stream import Feed, streamed
 from mirror.store.protocols import Origin
-from mirror.tasks import Tasks
+from mirror.tasks import Tasks, each
 
 log = logging.getLogger(__name__)
 

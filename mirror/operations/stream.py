@@ -1,16 +1,14 @@
-"""What operations that take long share: work that tells as it goes on, and many things done a few at a time."""
+"""What operations that take long share: work that tells as it goes on."""
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from typing import Any, Generic, TypeVar
 
-from mirror.errors import MirrorError, Unavailable
+from mirror.errors import Unavailable
 from mirror.tasks import Tasks
 
 E = TypeVar("E")
-T = TypeVar("T")
-R = TypeVar("R")
 
 _WAITING = 1000  # events that a slow listener may leave unheard; then the work waits for him
 
@@ -87,37 +85,3 @@ async def streamed(
     finally:
         task.cancel()
         await asyncio.wait([task])
-
-
-async def each(items: Iterable[T], work: Callable[[T], Awaitable[R]], at_once: int) -> list[R]:
-    """What `work` makes of each item, in their order, `at_once` of them at a time.
-
-    Raises the first failure; what still runs is cancelled then.
-    """
-    gate = asyncio.Semaphore(at_once)
-
-    async def one(item: T) -> R:
-        async with gate:
-            return await work(item)
-
-    try:
-        async with asyncio.TaskGroup() as group:
-            made = [group.create_task(one(item)) for item in items]
-    except BaseExceptionGroup as errors:
-        first = _first(errors)
-        raise first from first.__cause__
-    return [task.result() for task in made]
-
-
-def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:
-    """The failure to tell of: a mistake of ours before an answer of somebody else's."""
-    leaves = list(_leaves(errors))
-    return next((error for error in leaves if not isinstance(error, MirrorError)), leaves[0])
-
-
-def _leaves(errors: BaseExceptionGroup[BaseException]) -> Iterable[BaseException]:
-    for error in errors.exceptions:
-        if isinstance(error, BaseExceptionGroup):
-            yield from _leaves(error)
-        else:
-            yield error

@@ -25,10 +25,10 @@ from mirror.operations.events import End, Failed, failed
 from mirror.operations.hashing import WORKERS, Hashing
 from mirror.operations.repair import Repair
 from mirror.operations.resolve import Resolver
-from mirror.operations.stream import Feed, each, streamed
+from mirror.operations.stream import Feed, streamed
 from mirror.store.inventory import Edge
 from mirror.store.protocols import BlobStore, Totals
-from mirror.tasks import Tasks
+from mirror.tasks import Tasks, each
 
 log = logging.getLogger(__name__)
 

@@ -26,7 +26,7 @@ UNKEPT = f"""
     NOT {HAS_TAG} AND NOT {IS_CHILD}
     AND NOT EXISTS (SELECT 1 FROM pins p WHERE p.repository = l.repository AND p.reference = {DIGEST_TEXT})
     AND NOT EXISTS (SELECT 1 FROM outbox o WHERE o.manifest = l.blob)
-"""  # noqa: S608
+"""  # noqa: S608 — SQL of our own
 
 # Whether eviction may take the link `l` of the held manifest `b`.
 EVICTABLE = f"""
@@ -38,7 +38,7 @@ EVICTABLE = f"""
     AND NOT EXISTS (SELECT 1 FROM pins p WHERE p.repository = l.repository AND p.reference = {DIGEST_TEXT})
     AND NOT EXISTS (SELECT 1 FROM outbox o WHERE o.manifest = l.blob)
     AND NOT {IS_CHILD}
-"""  # noqa: S608
+"""  # noqa: S608 — SQL of our own
 
 
 def seen(repository: str, blob: str, is_manifest: str, trusted: str) -> str:
@@ -50,7 +50,7 @@ def seen(repository: str, blob: str, is_manifest: str, trusted: str) -> str:
                       OR (v.credentials_at IS NOT NULL AND {trusted})))
          OR (NOT {is_manifest} AND EXISTS (
                  SELECT 1 FROM links v WHERE v.blob = {blob} AND v.is_manifest = 0 AND v.anonymous_at IS NOT NULL)))
-    """  # noqa: S608
+    """  # noqa: S608 — SQL of our own
 
 
 # Whether something still needs the blob `b` (design.md §6, "Roots"; `Deletion.begin_delete`). A manifest that is linked
@@ -66,7 +66,7 @@ NEEDED = f"""
     OR EXISTS (SELECT 1 FROM tags t WHERE t.manifest = b.id)
     OR EXISTS (SELECT 1 FROM outbox o WHERE o.manifest = b.id)
     OR EXISTS (SELECT 1 FROM pins p WHERE p.reference = {DIGEST_TEXT}))
-"""  # noqa: S608
+"""  # noqa: S608 — SQL of our own
 
 # Whether the blob `b` is an upload that, at ?1, still waits for its manifest; ?2 is how long it may.
 AWAITED = """

@@ -28,7 +28,7 @@ WANTED = f"""
         UNION ALL SELECT at + {_LENGTH} FROM cut WHERE at + {_LENGTH} <= length(?1)
     ),
     wanted (digest) AS MATERIALIZED (SELECT DISTINCT substr(?1, at, {_LENGTH}) FROM cut)
-"""  # noqa: S608 — SQL of our own, here and below
+"""  # noqa: S608 — SQL of our own
 
 # --- images ---------------------------------------------------------------------------------------------------------
 
@@ -36,14 +36,14 @@ _TAGGED = f"""
     r.registry, r.path, t.name, b.digest, m.media_type, b.size, t.origin,
     l.anonymous_at, l.credentials_at, l.pushed_at, t.moved_at, t.gone_at, t.used_at,
     EXISTS (SELECT 1 FROM pins p WHERE p.repository = r.id AND p.reference IN (t.name, {DIGEST_TEXT}))
-"""  # noqa: S608
+"""  # noqa: S608 — SQL of our own
 
 _UNTAGGED = f"""
     r.registry, r.path, NULL, b.digest, m.media_type, b.size,
     CASE WHEN l.pushed_at IS NULL THEN 'upstream' ELSE 'local' END,
     l.anonymous_at, l.credentials_at, l.pushed_at, l.linked_at, NULL, b.used_at,
     EXISTS (SELECT 1 FROM pins p WHERE p.repository = r.id AND p.reference = {DIGEST_TEXT})
-"""  # noqa: S608
+"""  # noqa: S608 — SQL of our own
 
 # After ?1 ?2 (registry, path) and its tag ?3, up to the repository ?4 ?5.
 TAGGED_IMAGES = f"""
@@ -56,7 +56,7 @@ TAGGED_IMAGES = f"""
     WHERE (r.registry, r.path) >= (?1, ?2) AND (r.registry, r.path) <= (?4, ?5)
       AND t.name > CASE WHEN r.registry = ?1 AND r.path = ?2 THEN ?3 ELSE '' END
     ORDER BY r.registry, r.path, t.name LIMIT ?6
-"""  # noqa: S608
+"""  # noqa: S608 — SQL of our own
 
 TAGGED_IMAGE = f"""
     SELECT {_TAGGED}
@@ -66,7 +66,7 @@ TAGGED_IMAGE = f"""
     JOIN manifests m ON m.blob = b.id
     JOIN links l ON l.repository = r.id AND l.blob = b.id AND l.is_manifest = 1
     WHERE r.registry = ? AND r.path = ? AND t.name = ?
-"""  # noqa: S608
+"""  # noqa: S608 — SQL of our own
 
 # After ?1 ?2 (registry, path) and its time ?3 and digest ?4, up to the repository ?5 ?6. (NULL: whatever the time.)
 UNTAGGED_IMAGES = f"""
@@ -80,7 +80,7 @@ UNTAGGED_IMAGES = f"""
       AND (r.registry != ?1 OR r.path != ?2 OR l.linked_at > ?3 OR b.digest > ?4)
       AND NOT {HAS_TAG} AND NOT {IS_CHILD}
     ORDER BY r.registry, r.path, l.linked_at, b.digest LIMIT ?7
-"""  # noqa: S608
+"""  # noqa: S608 — SQL of our own
 
 # Images of the manifests in wanted(repository, id, direct): tags, then those without, where `direct` children as well.
 _ROWS = f"""
@@ -100,7 +100,7 @@ _ROWS = f"""
     JOIN manifests m ON m.blob = w.id
     WHERE NOT {HAS_TAG} AND (w.direct OR NOT {IS_CHILD})
     ORDER BY 15, 1, 2, 3, 11, 4
-"""  # noqa: S608
+"""  # noqa: S608 — SQL of our own
 
 # Digests from ?1 to ?2, or from ?3 to ?4. What lies above a config is asked of each repository, as in `SHARING`.
 FIND = f"""
@@ -122,7 +122,7 @@ FIND = f"""
         UNION ALL SELECT repository, id, 0 FROM configured WHERE id NOT IN matched
     )
     {_ROWS} LIMIT ?5
-"""  # noqa: S608
+"""  # noqa: S608 — SQL of our own
 
 # Each way up stays in one repository: an index that names somebody's private manifest must not tell what that has.
 SHARING = f"""
@@ -136,7 +136,7 @@ SHARING = f"""
     ),
     wanted (repository, id, direct) AS MATERIALIZED (SELECT repository, id, 0 FROM above)
     {_ROWS} LIMIT ?2
-"""  # noqa: S608
+"""  # noqa: S608 — SQL of our own
 
 EDGES = f"""
     WITH RECURSIVE {WANTED}
@@ -146,7 +146,7 @@ EDGES = f"""
     JOIN edges e ON e.parent = p.id
     JOIN blobs c ON c.id = e.child
     ORDER BY p.digest, e.position
-"""  # noqa: S608
+"""  # noqa: S608 — SQL of our own
 
 # Of the manifests in ?1 (packed) by the views in ?2 (JSON: registry, path, trusted, where its digest begins in ?1, how
 # long that is); which one each row is about comes first.
@@ -162,7 +162,7 @@ EDGES_SEEN = f"""
     JOIN blobs c ON c.id = e.child
     WHERE {seen("r.id", "p.id", "1", "json_extract(j.value, '$[2]')")}
     ORDER BY j.key, e.position
-"""  # noqa: S608
+"""  # noqa: S608 — SQL of our own
 
 CONFIGS = f"""
     WITH RECURSIVE {WANTED}
@@ -172,7 +172,7 @@ CONFIGS = f"""
     CROSS JOIN edges e ON e.parent = p.id AND e.role = 'config'
     JOIN configs k ON k.config = e.child
     JOIN blobs c ON c.id = e.child
-"""  # noqa: S608
+"""  # noqa: S608 — SQL of our own
 
 # --- what they weigh ------------------------------------------------------------------------------------------------
 
@@ -186,7 +186,7 @@ _BELOW = """
 
 def _is_image(manifest: str) -> str:
     return (
-        f"(EXISTS (SELECT 1 FROM manifests m WHERE m.blob = {manifest}) AND ("  # noqa: S608
+        f"(EXISTS (SELECT 1 FROM manifests m WHERE m.blob = {manifest}) AND ("  # noqa: S608 — SQL of our own
         f"EXISTS (SELECT 1 FROM tags t WHERE t.manifest = {manifest}) OR EXISTS ("
         f"SELECT 1 FROM links l WHERE l.blob = {manifest} AND l.is_manifest = 1 AND NOT {IS_CHILD})))"
     )
@@ -202,14 +202,14 @@ _SHARED = f"""
             SELECT 1 FROM above WHERE above.id != w.root AND {_is_image("above.id")}
         )
     ))
-"""  # noqa: S608
+"""  # noqa: S608 — SQL of our own
 
 WEIGH = f"""
     WITH RECURSIVE {WANTED}, {_BELOW}
     SELECT d.digest, sum(b.size), sum(CASE WHEN {_SHARED} THEN 0 ELSE b.size END)
     FROM below w JOIN blobs b ON b.id = w.id AND b.state = 'held' JOIN blobs d ON d.id = w.root
     GROUP BY w.root
-"""  # noqa: S608
+"""  # noqa: S608 — SQL of our own
 
 WEIGH_TOGETHER = f"""
     WITH RECURSIVE {WANTED},
@@ -218,7 +218,7 @@ WEIGH_TOGETHER = f"""
         UNION SELECT e.child FROM below w JOIN edges e ON e.parent = w.id
     )
     SELECT coalesce(sum(b.size), 0) FROM below w JOIN blobs b ON b.id = w.id AND b.state = 'held'
-"""  # noqa: S608
+"""  # noqa: S608 — SQL of our own
 
 # As WEIGH, of every image: then it is cheaper to count how many images each blob has.
 SIZES = f"""
@@ -237,7 +237,7 @@ SIZES = f"""
     JOIN blobs b ON b.id = w.id AND b.state = 'held'
     JOIN blobs d ON d.id = w.root
     GROUP BY w.root
-"""  # noqa: S608
+"""  # noqa: S608 — SQL of our own
 
 # --- repositories ---------------------------------------------------------------------------------------------------
 
@@ -250,14 +250,14 @@ HELD_REPOSITORIES = f"""
     SELECT r.registry, r.path FROM repositories r
     WHERE (r.registry, r.path) > (?1, ?2) AND {_HOLDS}
     ORDER BY r.registry, r.path LIMIT ?3
-"""  # noqa: S608
+"""  # noqa: S608 — SQL of our own
 
 # Not LIKE: this way nothing in the text is a wildcard.
 SEARCH = f"""
     SELECT r.registry, r.path FROM repositories r
     WHERE instr(CASE r.registry WHEN 'local' THEN r.path ELSE r.registry || '/' || r.path END, ?1) AND {_HOLDS}
     ORDER BY r.registry, r.path LIMIT ?2
-"""  # noqa: S608
+"""  # noqa: S608 — SQL of our own
 
 # --- what people set ------------------------------------------------------------------------------------------------
 
@@ -289,7 +289,7 @@ CANDIDATES = f"""
     JOIN repositories r ON r.id = l.repository
     WHERE b.state = 'held' AND {EVICTABLE}
     ORDER BY b.used_at, r.registry, r.path, b.digest LIMIT ?1
-"""  # noqa: S608
+"""  # noqa: S608 — SQL of our own
 
 _LOOSE = f"b.used_at < ?1 AND NOT {NEEDED} AND NOT {AWAITED}"
 
@@ -298,7 +298,7 @@ UNREFERENCED = f"""
     SELECT b.digest, b.size, b.used_at FROM blobs b WHERE b.state = 'held' AND {_LOOSE}
     UNION ALL SELECT b.digest, b.size, b.used_at FROM blobs b WHERE b.state = 'quarantined' AND {_LOOSE}
     ORDER BY 3, 1 LIMIT ?3
-"""  # noqa: S608
+"""  # noqa: S608 — SQL of our own
 
 # Evicted are the manifests ?3 (packed) in the repositories ?4 (JSON: registry and path), in the same order. ?1, ?2: as
 # in `AWAITED`.
@@ -356,14 +356,14 @@ _LEFT_OVER = f"""
     )
     SELECT {{}} FROM blobs b
     WHERE b.state IN ('held', 'quarantined') AND NOT EXISTS (SELECT 1 FROM needed n WHERE n.id = b.id)
-"""  # noqa: S608
+"""  # noqa: S608 — SQL of our own
 FORESEEN = _LEFT_OVER.format("b.digest, b.size")
 FREED = _LEFT_OVER.format("count(*), coalesce(sum(b.size), 0)")
 
 STATES = f"""
     WITH RECURSIVE {WANTED}
     SELECT b.digest, b.state FROM wanted w CROSS JOIN blobs b ON b.digest = w.digest WHERE b.state != 'absent'
-"""  # noqa: S608
+"""  # noqa: S608 — SQL of our own
 
 USAGE = """
     WITH RECURSIVE below (id) AS (

@@ -7,10 +7,9 @@ import pytest
 
 from mirror.cache import delivery
 from mirror.cache.referring import fallback_tag
-from mirror.cache.transfer import LAYERS, Counters, Progress, Sent, Step, each, ignore
+from mirror.cache.transfer import LAYERS, Counters, Progress, Sent, Step, ignore
 from mirror.errors import (
     ManifestBlobUnknown,
-    MirrorError,
     NameUnknown,
     NoRoom,
     Offline,
@@ -315,15 +314,6 @@ async def test_what_exists_need_not_be_written_down(office: Office, monkeypatch:
     await send_image(office, "a")
     monkeypatch.setattr(office.world.catalog, "at_upstream", full)
     assert (await send_image(office, "a")).existing == 1
-
-
-async def test_the_first_mistake_is_told_before_an_answer() -> None:
-    async def work(item: Exception) -> None:
-        raise item
-
-    for errors in ([UpstreamRefused("no", registry="x"), ValueError("ours")], [ValueError("ours"), MirrorError("no")]):
-        with pytest.raises(ValueError, match="ours"):
-            await each(errors, work, 2)
 
 
 def test_nobody_need_listen() -> None:

@@ -5,11 +5,10 @@ from contextlib import aclosing
 
 import pytest
 
-from mirror.errors import BlobUnknown, MirrorError, NameUnknown, Unavailable
+from mirror.errors import BlobUnknown, Unavailable
 from mirror.operations import stream
-from mirror.operations.stream import Feed, each, streamed
+from mirror.operations.stream import Feed, streamed
 from mirror.tasks import Tasks
-from tests.cache.support import settled
 
 
 async def test_everything_is_heard_in_order() -> None:
@@ -92,60 +91,3 @@ async def test_an_ending_mirror_says_so() -> None:
         await anext(events)
     with pytest.raises(Unavailable):
         await anext(streamed(tasks, "work", work))  # begun after the end
-
-
-async def test_a_few_at_a_time_in_their_order() -> None:
-    now: list[int] = []
-    most = []
-
-    async def one(number: int) -> int:
-        now.append(number)
-        most.append(len(now))
-        await asyncio.sleep(0)
-        now.remove(number)
-        return number * 2
-
-    assert await each(range(20), one, 3) == [number * 2 for number in range(20)]
-    assert max(most) == 3
-    assert await each([], one, 3) == []
-
-
-async def test_the_first_failure_ends_the_others() -> None:
-    cancelled = []
-
-    async def one(number: int) -> None:
-        if number == 0:
-            try:
-                await asyncio.Event().wait()
-            except asyncio.CancelledError:
-                cancelled.append(number)
-                raise
-        cause = NameUnknown("why")
-        raise BlobUnknown("no") from cause
-
-    with pytest.raises(BlobUnknown) as raised:
-        await each(range(3), one, 2)
-    assert cancelled == [0]
-    assert isinstance(raised.value.__cause__, NameUnknown)
-
-
-async def test_a_mistake_of_ours_comes_before_an_answer() -> None:
-    async def one(number: int) -> None:
-        raise MirrorError("an answer") if number == 0 else ZeroDivisionError
-
-    with pytest.raises(ZeroDivisionError):
-        await each(range(2), one, 2)
-
-
-async def test_cancelled_from_outside() -> None:
-    begun = []
-
-    async def one(number: int) -> None:
-        begun.append(number)
-        await asyncio.Event().wait()
-
-    task = Tasks().spawn("each", each(range(2), one, 2))
-    await settled(lambda: len(begun) == 2)
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task

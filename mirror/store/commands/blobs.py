@@ -19,7 +19,7 @@ from mirror.store.protocols import UPLOAD_GRACE, Proof
 # One statement per proof, so that no column name is ever put together from text.
 _LINK = {
     proof: (
-        f"INSERT INTO links (repository, blob, is_manifest, linked_at, {column}) VALUES (?1, ?2, ?3, ?4, ?4)"  # noqa: S608
+        f"INSERT INTO links (repository, blob, is_manifest, linked_at, {column}) VALUES (?1, ?2, ?3, ?4, ?4)"  # noqa: S608 — SQL of our own
         f" ON CONFLICT DO UPDATE SET {column} = max(coalesce({column}, 0), excluded.{column})"
     )
     for proof, column in (

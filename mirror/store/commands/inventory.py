@@ -22,7 +22,7 @@ _TAKEN = f"""
     SELECT r.id, b.id FROM repositories r JOIN blobs b ON b.digest = ?1 AND b.state = 'held'
     JOIN manifests m ON m.blob = b.id
     WHERE r.registry = ?2 AND r.path = ?3 AND {seen("r.id", "b.id", "1", "?4")}
-"""  # noqa: S608 — SQL of our own, here and below
+"""  # noqa: S608 — SQL of our own
 
 # The manifest ?2 and what is held below it are linked in the own repository ?1, as far as the view of ?4 (repository)
 # and ?5 (trusted) shows it: a manifest that names somebody's private layer proves nothing of it, nor does it that the
@@ -38,7 +38,7 @@ _ADOPT = f"""
     INSERT INTO links (repository, blob, is_manifest, linked_at, pushed_at)
     SELECT ?1, w.id, w.is_manifest, ?3, ?3 FROM below w WHERE true
     ON CONFLICT DO UPDATE SET pushed_at = max(coalesce(pushed_at, 0), excluded.pushed_at)
-"""  # noqa: S608
+"""  # noqa: S608 — SQL of our own
 
 # As for what was pushed: what the own repository ?1 took with the manifest ?2 has its manifest, and waits for none.
 _AWAITED_NO_MORE = """
@@ -58,20 +58,20 @@ _LEFT_BEHIND = f"""
     CROSS JOIN links l ON l.repository = ?1 AND l.blob = w.id AND l.is_manifest = 1
     CROSS JOIN blobs b ON b.id = l.blob
     WHERE (?3 OR l.pushed_at IS NULL) AND {UNKEPT}
-"""  # noqa: S608
+"""  # noqa: S608 — SQL of our own
 
 # Whether nothing keeps the manifest ?2, which ?1 holds, there but the tags that it had.
 _KEPT_BY_NOTHING = f"""
     SELECT 1 FROM links l JOIN blobs b ON b.id = l.blob
     WHERE l.repository = ?1 AND l.blob = ?2 AND l.is_manifest = 1 AND {UNKEPT}
-"""  # noqa: S608
+"""  # noqa: S608 — SQL of our own
 
 _CANDIDATE = f"""
     SELECT b.id FROM blobs b
     JOIN manifests m ON m.blob = b.id
     JOIN links l ON l.repository = ?1 AND l.blob = b.id AND l.is_manifest = 1
     WHERE b.digest = ?2 AND b.state = 'held' AND b.used_at < ?3 AND {EVICTABLE}
-"""  # noqa: S608
+"""  # noqa: S608 — SQL of our own
 
 
 # --- tags -----------------------------------------------------------------------------------------------------------
