@@ -41,16 +41,31 @@ EVICTABLE = f"""
 """  # noqa: S608 — SQL of our own
 
 
-def seen(repository: str, blob: str, is_manifest: str, trusted: str) -> str:
-    """Whether a view (`inventory.View`: the row `repository`, and `trusted`) shows a held blob, as manifest or blob."""
+def public(blob: str, is_manifest: str) -> str:
+    """Whether some registry has delivered it to anybody, as manifest or blob."""
     return f"""
-        (EXISTS (SELECT 1 FROM links v WHERE v.repository = {repository} AND v.blob = {blob}
-                 AND v.is_manifest = {is_manifest}
-                 AND (v.anonymous_at IS NOT NULL OR v.pushed_at IS NOT NULL
-                      OR (v.credentials_at IS NOT NULL AND {trusted})))
-         OR (NOT {is_manifest} AND EXISTS (
-                 SELECT 1 FROM links v WHERE v.blob = {blob} AND v.is_manifest = 0 AND v.anonymous_at IS NOT NULL)))
+        EXISTS (SELECT 1 FROM links v
+                WHERE v.blob = {blob} AND v.is_manifest = {is_manifest} AND v.anonymous_at IS NOT NULL)
     """  # noqa: S608 — SQL of our own
+
+
+def linked(repository: str, blob: str, is_manifest: str, trusted: str) -> str:
+    """Whether a view's own repository (`inventory.View`: the row `repository`, and `trusted`) shows a held blob, as
+    manifest or blob, by its link."""
+    return f"""
+        EXISTS (SELECT 1 FROM links v WHERE v.repository = {repository} AND v.blob = {blob}
+                AND v.is_manifest = {is_manifest}
+                AND (v.anonymous_at IS NOT NULL OR v.pushed_at IS NOT NULL
+                     OR (v.credentials_at IS NOT NULL AND {trusted})))
+    """  # noqa: S608 — SQL of our own
+
+
+def seen(repository: str, blob: str, is_manifest: str, trusted: str) -> str:
+    """Whether a view shows a held blob: by its own repository's link, or since anybody may read it elsewhere. That goes
+    for the manifests in an index, too: docker does not ask again for one that it has from another repository."""
+    return f"""
+        ({linked(repository, blob, is_manifest, trusted)} OR {public(blob, is_manifest)})
+    """
 
 
 # Whether something still needs the blob `b` (design.md §6, "Roots"; `Deletion.begin_delete`). A manifest that is linked

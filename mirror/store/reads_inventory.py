@@ -7,7 +7,7 @@ the same.
 from collections.abc import Iterable
 
 from mirror.oci.digest import Digest
-from mirror.store.conditions import AWAITED, DIGEST_TEXT, EVICTABLE, HAS_TAG, IS_CHILD, NEEDED, seen
+from mirror.store.conditions import AWAITED, DIGEST_TEXT, EVICTABLE, HAS_TAG, IS_CHILD, NEEDED, public, seen
 
 
 def packed(digests: Iterable[Digest]) -> bytes:
@@ -115,7 +115,8 @@ FIND = f"""
         UNION
         SELECT l.repository, e.parent
         FROM configured CROSS JOIN edges e ON e.child = configured.id AND e.role = 'manifest'
-        CROSS JOIN links l ON l.repository = configured.repository AND l.blob = e.parent AND l.is_manifest = 1
+        CROSS JOIN links l ON l.blob = e.parent AND l.is_manifest = 1
+          AND (l.repository = configured.repository OR {public("configured.id", "1")})
     ),
     wanted (repository, id, direct) AS MATERIALIZED (
         SELECT l.repository, l.blob, 1 FROM matched CROSS JOIN links l ON l.blob = matched.id AND l.is_manifest = 1
@@ -124,7 +125,8 @@ FIND = f"""
     {_ROWS} LIMIT ?5
 """  # noqa: S608 — SQL of our own
 
-# Each way up stays in one repository: an index that names somebody's private manifest must not tell what that has.
+# Each way up stays in one repository where it comes from a private manifest: an index that merely names it must not
+# tell what that has.
 SHARING = f"""
     WITH RECURSIVE
     above (repository, id) AS (
@@ -132,7 +134,8 @@ SHARING = f"""
         JOIN links l ON l.blob = e.parent AND l.is_manifest = 1 WHERE c.digest = ?1
         UNION
         SELECT l.repository, e.parent FROM above CROSS JOIN edges e ON e.child = above.id
-        CROSS JOIN links l ON l.repository = above.repository AND l.blob = e.parent AND l.is_manifest = 1
+        CROSS JOIN links l ON l.blob = e.parent AND l.is_manifest = 1
+          AND (l.repository = above.repository OR {public("above.id", "1")})
     ),
     wanted (repository, id, direct) AS MATERIALIZED (SELECT repository, id, 0 FROM above)
     {_ROWS} LIMIT ?2
@@ -154,7 +157,7 @@ EDGES_SEEN = f"""
     SELECT j.key, p.digest, e.position, c.digest, e.role, e.media_type, e.size, e.platform,
            c.state = 'held' AND {seen("r.id", "c.id", "(e.role = 'manifest')", "json_extract(j.value, '$[2]')")}
     FROM json_each(?2) j
-    CROSS JOIN repositories r
+    LEFT JOIN repositories r
       ON r.registry = json_extract(j.value, '$[0]') AND r.path = json_extract(j.value, '$[1]')
     CROSS JOIN blobs p
       ON p.digest = substr(?1, json_extract(j.value, '$[3]'), json_extract(j.value, '$[4]')) AND p.state = 'held'

@@ -140,16 +140,17 @@ async def test_what_is_merely_named_is_not_shown(principal: Principal) -> None:
     config = made_at("2024-01-01T00:00:00Z", config={"Env": ["PASSWORD=hunter2"]})
     secret = await shown.hold(TOOL, "1", config=config, layers=[b"secret"], proof=Proof.CREDENTIALS)
     assert (await look(shown, "ghcr.io/team/tool:1")).config == config
-    await shown.hold_manifest(NGINX, "1", secret.manifest)
     await shown.index(ALPINE, "1", [(secret.manifest, AMD64)])
-    found = await look(shown, "nginx:1", principal=principal)
-    assert (found.config, found.created, found.complete) == (None, None, False)
-    assert [layer.held for layer in found.layers] == [False]
     found = await look(shown, "alpine:1", principal=principal)
     assert (found.config, found.created, found.id, found.layers) == (None, None, None, ())
     assert [(each.held, each.id, each.size) for each in found.children] == [(False, None, 0)]
     with pytest.raises(ManifestUnknown):
         await look(shown, "alpine:1", "linux/amd64", principal)
+    await shown.hold_manifest(NGINX, "1", secret.manifest)  # what it says is public now, not what it names
+    for name in ("nginx:1", "alpine:1"):
+        found = await look(shown, name, principal=principal)
+        assert (found.id, found.config, found.created, found.complete) == (str(secret.config), None, None, False)
+        assert [layer.held for layer in found.layers] == [False]
 
 
 async def test_what_needs_credentials_is_shown_to_the_trusted() -> None:

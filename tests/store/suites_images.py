@@ -224,7 +224,7 @@ class ImagesSuite:
         await catalog.hold(digest_of("public"), 6, "here", [(NGINX, Proof.ANONYMOUS)], 1)
         await hold_image(catalog, NGINX, image("elsewhere"))
         naming = image("secret", "public", "missing", config=b"secret config")
-        top = index([secret, naming, image("elsewhere")])  # a manifest is served only where it is linked
+        top = index([secret, naming, image("elsewhere")])
         for manifest in (naming, top):
             await catalog.hold_manifest(ALPINE, manifest, "here", Proof.ANONYMOUS, 1)
 
@@ -237,8 +237,9 @@ class ImagesSuite:
         for trusted in (True, False):
             alpine, tool = View(ALPINE, trusted), View(TOOL, trusted)
             assert await held(alpine, naming) == [False, False, True, False]
-            assert await held(alpine, top) == [False, True, False]
+            assert await held(alpine, top) == [False, True, True]
             assert await held(alpine, secret) == []  # not even what it names
+            assert await held(alpine, image("elsewhere")) == [True, True]
             assert await held(tool, secret) == ([True, True] if trusted else [])
         await catalog.link(ALPINE, digest_of("secret"), Proof.CREDENTIALS, 2, is_manifest=False)
         assert await held(View(ALPINE, trusted=True), naming) == [False, True, True, False]
@@ -252,8 +253,10 @@ class ImagesSuite:
         """More than one, in any order, and the same manifest in several: each has its own edges, as `edges` has them.
         Breaks where they are told apart by the manifest alone."""
         children = [image(str(number)) for number in range(4)]
-        top = await hold_index(catalog, ALPINE, children)
-        await hold_image(catalog, TOOL, index(children))
+        for child in children:
+            await hold_image(catalog, ALPINE, child, Proof.PUSHED)
+        top = await hold_image(catalog, ALPINE, index(children), Proof.PUSHED)
+        await hold_image(catalog, TOOL, index(children), Proof.PUSHED)
         manifests = [top, *(child.descriptor.digest for child in children)]
         wanted = [
             (View(home, trusted), digest)
@@ -280,9 +283,19 @@ class ImagesSuite:
         assert named(await catalog.find(config.hex, 9)) == [(TOOL, None, digest)]
         assert named(await catalog.sharing(digest_of("layer"), 9)) == [(TOOL, None, digest)]
         assert named(await catalog.sharing(digest, 9)) == [(ALPINE, None, naming)]  # that is what its bytes say
-        await catalog.hold_manifest(ALPINE, secret, "here", Proof.ANONYMOUS, 2)
+        await catalog.hold_manifest(ALPINE, secret, "here", Proof.PUSHED, 2)
         both = sorted([(ALPINE, None, naming), (TOOL, None, digest)])
         assert sorted(named(await catalog.find(config.hex, 9))) == both
+        assert sorted(named(await catalog.sharing(digest_of("layer"), 9))) == both
+
+    async def test_what_anybody_may_read_finds_the_index_that_names_it(self, catalog: Catalog) -> None:
+        """docker has it from another repository, and does not ask for it again under the index's own. Breaks where each
+        way up stays in one repository."""
+        public = image("layer", config=b"public config")
+        digest = await hold_image(catalog, TOOL, public)
+        naming = await hold_image(catalog, ALPINE, index([public]))
+        both = sorted([(ALPINE, None, naming), (TOOL, None, digest)])
+        assert sorted(named(await catalog.find(Digest.of(b"public config").hex, 9))) == both
         assert sorted(named(await catalog.sharing(digest_of("layer"), 9))) == both
 
     async def test_edges_of_many(self, catalog: Catalog) -> None:

@@ -54,15 +54,17 @@ class LifecycleSuite:
     async def test_but_no_layer_that_is_only_named(self, catalog: Catalog) -> None:
         await catalog.hold(digest_of("secret"), 6, "there", [(TOOL, Proof.CREDENTIALS)], 1)
         await catalog.hold(digest_of("public"), 6, "there", [(NGINX, Proof.ANONYMOUS)], 1)
-        private = image("private")
-        await hold_image(catalog, TOOL, private)  # public there; but manifests are served where they are linked
-        manifest, top = image("secret", "public"), index([private])
+        private, elsewhere = image("private"), image("elsewhere")
+        await hold_image(catalog, TOOL, private, Proof.CREDENTIALS)
+        await hold_image(catalog, NGINX, elsewhere)
+        manifest, top = image("secret", "public"), index([private, elsewhere])
         for named in (manifest, top):
             await catalog.hold_manifest(ALPINE, named, "here", Proof.ANONYMOUS, 1)
             assert await catalog.set_tag(OWN, "v1", named.descriptor.digest, 5, "me", View(ALPINE, trusted=True))
         assert await linked(catalog, OWN, digest_of("secret"), is_manifest=False) is None
         assert await linked(catalog, OWN, digest_of("public"), is_manifest=False) == Link(pushed_at=5)
         assert await linked(catalog, OWN, private.descriptor.digest) is None
+        assert await linked(catalog, OWN, elsewhere.descriptor.digest) == Link(pushed_at=5)
 
     async def test_nor_what_another_repository_holds_of_the_same_manifest(self, catalog: Catalog) -> None:
         """Breaks where every repository that holds the manifest gives what it has."""

@@ -35,9 +35,10 @@ def test_by_its_own_link(db: Connection, proof: Proof, trusted: bool, shown: boo
     assert shows(db, ALPINE, is_manifest=is_manifest, trusted=trusted) is shown
 
 
-def test_public_elsewhere_counts_for_blobs_alone(db: Connection) -> None:
-    hold(db, A, 1, "here", [(NGINX, Proof.ANONYMOUS)], 1)
-    link(db, NGINX, A, Proof.ANONYMOUS, 1, is_manifest=True)
-    assert link(db, ALPINE, digest_of("a"), Proof.CREDENTIALS, 1, is_manifest=True)
-    assert shows(db, ALPINE, is_manifest=False, trusted=False)
-    assert not shows(db, ALPINE, is_manifest=True, trusted=False)
+@pytest.mark.parametrize("is_manifest", [False, True])
+def test_what_is_public_elsewhere_counts_for_its_own_kind(db: Connection, is_manifest: bool) -> None:
+    hold(db, A, 1, "here", [], 1)
+    link(db, NGINX, A, Proof.ANONYMOUS, 1, is_manifest=is_manifest)
+    assert link(db, ALPINE, A, Proof.CREDENTIALS, 1, is_manifest=True)
+    assert shows(db, ALPINE, is_manifest=is_manifest, trusted=False)
+    assert not shows(db, ALPINE, is_manifest=not is_manifest, trusted=False)

@@ -11,17 +11,17 @@ from mirror.oci.digest import Digest
 from mirror.oci.names import Reference, Repository
 from mirror.store.commands.rows import blob_row, held_manifest, make_repository, repository_id, used
 from mirror.store.commands.tags import place_tag, record_move
-from mirror.store.conditions import EVICTABLE, UNKEPT, seen
+from mirror.store.conditions import EVICTABLE, UNKEPT, linked, seen
 from mirror.store.inventory import ConfigFacts, View
 from mirror.store.protocols import Origin
 
 EVICTOR = "eviction"  # who stands in the history of a tag that eviction dropped
 
-# The held manifest that has the digest ?1 and that the view of ?2 (registry), ?3 (path) and ?4 (trusted) shows.
+# The held manifest that has the digest ?1 and that ?2 (registry), ?3 (path) shows, ?4 (trusted), by its own link.
 _TAKEN = f"""
     SELECT r.id, b.id FROM repositories r JOIN blobs b ON b.digest = ?1 AND b.state = 'held'
     JOIN manifests m ON m.blob = b.id
-    WHERE r.registry = ?2 AND r.path = ?3 AND {seen("r.id", "b.id", "1", "?4")}
+    WHERE r.registry = ?2 AND r.path = ?3 AND {linked("r.id", "b.id", "1", "?4")}
 """  # noqa: S608 — SQL of our own
 
 # The manifest ?2 and what is held below it are linked in the own repository ?1, as far as the view of ?4 (repository)

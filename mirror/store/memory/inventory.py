@@ -38,7 +38,7 @@ class MemoryInventory(MemoryImages):
         return True
 
     def _adopt(self, repository: Repository, source: View, to: Digest, at: float) -> None:
-        shown = [(to, True)] if self._seen(source, to, is_manifest=True) else []
+        shown = [(to, True)] if self._shown(source, to, is_manifest=True) else []
         for digest, is_manifest in shown:  # which grows meanwhile
             self._link(repository, digest, Proof.PUSHED, at, is_manifest=is_manifest)
             edges = self._edges_seen(source, digest) if is_manifest else []

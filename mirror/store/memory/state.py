@@ -91,18 +91,22 @@ class MemoryState:
 
     def _seen(self, view: View, digest: Digest, *, is_manifest: bool) -> bool:
         """Whether it is held and a view shows it (`conditions.seen`)."""
+        public = self._public(digest, is_manifest=is_manifest)
+        return self._held(digest) is not None and (public or self._shown(view, digest, is_manifest=is_manifest))
+
+    def _public(self, digest: Digest, *, is_manifest: bool) -> bool:
+        return any(
+            (other, kind) == (digest, is_manifest) and row.link.anonymous_at is not None
+            for (_, other, kind), row in self._links.items()
+        )
+
+    def _shown(self, view: View, digest: Digest, *, is_manifest: bool) -> bool:
+        """Whether a view's own repository shows it (`conditions.linked`)."""
         row = self._links.get((view.repository, digest, is_manifest))
-        shown = row is not None and (
+        return row is not None and (
             row.link.anonymous_at is not None
             or row.link.pushed_at is not None
             or (view.trusted and row.link.credentials_at is not None)
-        )
-        return self._held(digest) is not None and (shown or (not is_manifest and self._public(digest)))
-
-    def _public(self, digest: Digest) -> bool:
-        return any(
-            other == digest and not is_manifest and row.link.anonymous_at is not None
-            for (_, other, is_manifest), row in self._links.items()
         )
 
     def _use(self, digest: Digest, at: float) -> None:
@@ -132,14 +136,19 @@ class MemoryState:
         return found
 
     def _homes_above(self, digest: Digest, role: Role | None = None) -> set[tuple[Repository, Digest]]:
-        """As `_above`, each with a repository that holds it and what is between; `role`: of the lowest one."""
+        """As `_above`, each with a repository that holds it and what is private between; `role`: of the lowest one."""
         lowest = {parent for parent, child in self._naming(digest) if role is None or child.role == role}
         new = {(home, each) for home, each, is_manifest in self._links if is_manifest and each in lowest}
         found: set[tuple[Repository, Digest]] = set()
         while new:
             found |= new
-            above = {(home, parent) for home, each in new for parent, _ in self._naming(each)}
-            new = {(home, each) for home, each in above if (home, each, True) in self._links} - found
+            above = [(home, each, parent) for home, each in new for parent, _ in self._naming(each)]
+            new = {
+                (holder, parent)
+                for home, each, parent in above
+                for holder, linked, is_manifest in self._links
+                if is_manifest and linked == parent and (holder == home or self._public(each, is_manifest=True))
+            } - found
         return found
 
     def _below(self, digest: Digest) -> set[Digest]:
