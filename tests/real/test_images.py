@@ -45,11 +45,11 @@ def dated(layout: Layout, name: str, age: float | None, *, flavor: Flavor = OCI,
     return Image(layout.add_json(body, flavor.manifest), settings, (layer,), runs_on)
 
 
-def platforms(layout: Layout, name: str) -> list[Image]:
+def platforms(layout: Layout) -> list[Image]:
     return [
-        dated(layout, f"{name} s390x", 500 * 86400, architecture="s390x"),
-        dated(layout, f"{name} amd64", 40 * 86400),
-        dated(layout, f"{name} arm64", 41 * 86400, architecture="arm64"),
+        dated(layout, "s390x", 500 * 86400, architecture="s390x"),
+        dated(layout, "amd64", 40 * 86400),
+        dated(layout, "arm64", 41 * 86400, architecture="arm64"),
     ]
 
 
@@ -62,11 +62,11 @@ def hub(layout: Layout) -> Iterator[FakeRegistry]:
             registry.add_layout_image(f"library/{name}", "1", dated(layout, name, age, flavor=flavor))
         registry.add_layout_image("team/app", "v1", dated(layout, "app", 86400))
         registry.add_layout_image("team/timeless", "v1", dated(layout, "timeless", None))
-        several = platforms(layout, "multi")
+        several = platforms(layout)
         attests = [images.attestation(layout, image) for image in several]
         registry.add_layout_image("library/multi", "1", layout.add_index([*attests, *several]))
-        # others: of an image that docker has, it does not ask for the manifest again under another name
-        registry.add_layout_image("library/list", "1", layout.add_index(platforms(layout, "list"), flavor=DOCKER))
+        # the same images: docker, which has one, does not ask for its manifest again under another name
+        registry.add_layout_image("library/list", "1", layout.add_index(several, flavor=DOCKER))
         yield registry
 
 
