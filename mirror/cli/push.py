@@ -1,15 +1,10 @@
 """`mirror push`: images that are held to a registry, which gets only what it lacks."""
 
-from dataclasses import dataclass, field
-
 import click
 
-from mirror.cli import completion, local, names, options, output
-from mirror.cli.batch import Batch
-from mirror.cli.fields import Row, familiar, number, repository_of, short, size, split_name, text
-from mirror.cli.interrupted import telling
-from mirror.cli.output import escape, human_size, note
-from mirror.cli.progress import Progress, progress
+from mirror.cli import completion, names, options, output, transfers
+from mirror.cli.fields import Row, familiar, number, repository_of, size, split_name, text
+from mirror.cli.output import escape, human_size
 
 _WORDS = {"exists": "Layer already exists", "pushed": "Pushed", "skipped": "Skipped foreign layer"}
 
@@ -57,103 +52,31 @@ def push(
         "dry_run": dry_run,
         "jobs": jobs,
     }
-    _run(body, Batch(len(asked)), mode="none" if quiet and progress == "auto" else progress, quiet=quiet, server=server)
+    transfers.run("/push", body, _Results, _Plan(), doing="pushing", mode=progress, quiet=quiet, server=server)
 
 
-def _run(body: dict[str, object], batch: Batch, *, mode: str, quiet: bool, server: str | None) -> None:
-    plan = _Plan()
-    with local.with_server(server) as api:
-        shown = progress(mode, "pushing")
-        results = _Results(shown, quiet=quiet, at_once=batch.asked == 1 and not body["all_tags"])
-        with telling(lambda: _until(body, batch, results)), shown:
-            for event in api.stream("/push", body):
-                shown.take(event)
-                if not batch.take(event):
-                    results.take(event)
-                    plan.take(event)
-        if not quiet:
-            results.remark()
-        if body["dry_run"]:
-            plan.show(quiet=quiet)
-    batch.end()
+class _Results(transfers.Results):
+    """Docker's lines for each image that is pushed, and what of it was sent."""
 
+    done = "pushed"
+    moving = frozenset({"pushing", "pushed"})
+    kept = "what was sent beside is there; the next push goes on from there"
 
-def _until(body: dict[str, object], batch: Batch, results: "_Results") -> str:
-    """What a push that ends early has done."""
-    if body["dry_run"]:
-        return "Nothing was pushed"
-    count, asked = results.pushed, max(batch.asked, batch.seen)
-    of = "" if body["all_tags"] or asked == 1 else f" of {asked}"
-    failed = f", {len(batch.failed)} failed" if batch.failed else ""
-    lines = [f"{count or 'No'} image{'s' if count > 1 else ''}{of} pushed until then{failed}"]
-    if results.unfinished:
-        lines.append("what was sent beside is there; the next push goes on from there")
-    return "\n".join([*lines, *map(escape, batch.lines())])
+    def word(self, event: Row) -> str | None:
+        state = text(event, "state")
+        return _mounted(event) if state == "mounted" else _WORDS.get(state)
 
-
-@dataclass(slots=True)
-class _Results:
-    """Docker's lines for each image. Those of one image stay together: where several are pushed at the same time,
-    they are printed when it is there."""
-
-    shown: Progress
-    quiet: bool
-    at_once: bool
-    waiting: dict[str, list[str]] = field(default_factory=dict)
-    said: set[tuple[str, str]] = field(default_factory=set)
-    remarks: list[str] = field(default_factory=list)
-    pushed: int = 0
-    unfinished: set[str] = field(default_factory=set)  # images of which something was sent
-
-    def take(self, event: Row) -> None:
-        match event.get("event"):
-            case "layer":
-                self._layer(event)
-            case "pushed":
-                self._pushed(event)
-            case "note":
-                self.remarks.append(escape(f"{familiar(text(event, 'name'))}: {text(event, 'message')}"))
-            case _:
-                pass
-
-    def remark(self) -> None:
-        """What there was to know beside; once nothing is drawn any more."""
-        for line in self.remarks:
-            note(line)
-
-    def _layer(self, event: Row) -> None:
-        name, digest, state = text(event, "name"), text(event, "digest"), text(event, "state")
-        if state in ("pushing", "pushed"):
-            self.unfinished.add(name)
-        word = _mounted(event) if state == "mounted" else _WORDS.get(state)
-        if word is None or (name, digest) in self.said:
-            return
-        self.said.add((name, digest))
-        self._say(name, f"{escape(short(digest))}: {word}")
-
-    def _pushed(self, event: Row) -> None:
-        name, target = text(event, "name"), text(event, "target")
-        self.pushed += 1
-        self.unfinished.discard(name)
+    def ended(self, name: str, event: Row) -> str | None:
+        target = text(event, "target")
         if self.quiet:
-            self.shown.result(escape(target))
-            return
+            return escape(target)
         if not self.at_once:
             self.shown.result(escape(f"The push refers to repository [{repository_of(target)}]"))
         tag = split_name(target)[1] if ":" in target.rpartition("/")[2].partition("@")[0] else ""
         named = f"{tag}: " if tag else ""
-        self._say(name, escape(f"{named}digest: {text(event, 'digest')} size: {number(event, 'size') or 0:.0f}"))
-        self._say(name, _sent(event))
-        for line in self.waiting.pop(name, []):
-            self.shown.result(line)
-
-    def _say(self, name: str, line: str) -> None:
-        if self.quiet:
-            return
-        if self.at_once:
-            self.shown.result(line)
-        else:
-            self.waiting.setdefault(name, []).append(line)
+        self.say(name, escape(f"{named}digest: {text(event, 'digest')} size: {number(event, 'size') or 0:.0f}"))
+        self.say(name, _sent(event))
+        return None
 
 
 def _mounted(event: Row) -> str:
@@ -170,20 +93,12 @@ def _sent(event: Row) -> str:
     )
 
 
-@dataclass(slots=True)
-class _Plan:
+class _Plan(transfers.Plan):
     """What a dry run found."""
 
-    rows: list[Row] = field(default_factory=list)
+    name = "target"
 
-    def take(self, event: Row) -> None:
-        if event.get("event") == "plan":
-            self.rows.append(event)
-
-    def show(self, *, quiet: bool) -> None:
-        if quiet:
-            output.result("\n".join(escape(text(row, "target")) for row in self.rows)) if self.rows else None
-            return
+    def table(self) -> str:
         cells = [
             [
                 familiar(text(row, "name")),
@@ -194,6 +109,8 @@ class _Plan:
             ]
             for row in self.rows
         ]
-        output.result(output.table(["IMAGE", "TO", "LAYERS", "TO SEND", "TO FETCH"], cells))
+        return output.table(["IMAGE", "TO", "LAYERS", "TO SEND", "TO FETCH"], cells)
+
+    def summary(self) -> str:
         send = sum(number(row, "send_bytes") or 0 for row in self.rows)
-        note(f"Nothing was pushed: {human_size(send)} would be sent at most, less where layers are shared or mounted")
+        return f"Nothing was pushed: {human_size(send)} would be sent at most, less where layers are shared or mounted"
