@@ -4,6 +4,7 @@ Every byte stands in one line: below an image, in no image, in staging, in the c
 what the data directory takes.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -89,11 +90,11 @@ class Df:
         """What belongs to images, and what does not: uploads without their manifest, what is damaged, leftovers."""
         usage = await self._catalog.usage()
         weights = await self._catalog.sizes()
-        candidates = [(each.repository, each.manifest) for each in await self._catalog.candidates(EVERY)]
+        # On a thread: there may be a hundred thousand, and each is hashed.
+        candidates, evictable = await asyncio.to_thread(_evictable, await self._catalog.candidates(EVERY))
         at = self._clock.wall()
         _, free = await self._catalog.foresee_freed(candidates, at)
         loose, free_loose = await self._catalog.foresee_freed([], at)
-        evictable = set(candidates)
         total = active = logical = 0
         async for row in every_row(self._catalog):
             total += 1
@@ -126,6 +127,14 @@ class Df:
             cursor = page.next
             if cursor is None:
                 return tuple(images)
+
+
+def _evictable(
+    candidates: Sequence[Candidate],
+) -> tuple[Sequence[tuple[Repository, Digest]], frozenset[tuple[Repository, Digest]]]:
+    """Which images `prune --all` would take, in order and to look up."""
+    named = [(each.repository, each.manifest) for each in candidates]
+    return named, frozenset(named)
 
 
 async def every_row(catalog: Catalog) -> AsyncIterator[ImageRow]:

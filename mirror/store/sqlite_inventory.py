@@ -2,8 +2,9 @@
 
 import asyncio
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from string import ascii_lowercase, ascii_uppercase
+from typing import TypeVar
 
 from mirror.oci.digest import Digest
 from mirror.oci.names import Reference, Repository
@@ -29,6 +30,10 @@ from mirror.store.inventory import (
 from mirror.store.protocols import UPLOAD_GRACE, Link, Origin
 from mirror.store.reads import Row
 
+Many = TypeVar("Many")
+Made = TypeVar("Made")
+
+_MANY = 1000  # of anything, that take longer than a thread costs
 _LAST = "\U0010ffff"  # sorts behind every name
 _LONGEST = 64  # bytes of the longest hash
 _HEX = frozenset("0123456789abcdef")
@@ -164,7 +169,7 @@ class SqliteInventory:
 
     async def candidates(self, limit: int) -> Sequence[Candidate]:
         rows = await self._readers.all(reads.CANDIDATES, limit)
-        return [Candidate(Repository(row[0], row[1]), Digest.from_bytes(row[2]), row[3]) for row in rows]
+        return await _off_loop(_candidates, rows)
 
     async def evict(self, repository: Repository, manifest: Digest, used_before: float, at: float) -> bool:
         return await self._write(commands.evict, repository, manifest, used_before, at)
@@ -179,7 +184,9 @@ class SqliteInventory:
         return await self._readers.report(_sized, reads.FORESEEN, at, UPLOAD_GRACE, *_written(evictions))
 
     async def foresee_freed(self, evictions: Sequence[tuple[Repository, Digest]], at: float) -> tuple[int, int]:
-        return await self._readers.report(_counted, reads.FREED, at, UPLOAD_GRACE, *_written(evictions))
+        return await self._readers.report(
+            _counted, reads.FREED, at, UPLOAD_GRACE, *await _off_loop(_written, evictions)
+        )
 
     async def usage(self) -> Usage:
         return await self._readers.report(lambda rows: Usage(*next(iter(rows))), reads.USAGE)
@@ -265,6 +272,15 @@ def _viewed(manifests: Sequence[tuple[View, Digest]]) -> tuple[bytes, str]:
         places.append((home.registry, home.path, view.trusted, at, length))
         at += length
     return b"".join(digests), json.dumps(places)
+
+
+async def _off_loop(make: Callable[[Sequence[Many]], Made], many: Sequence[Many]) -> Made:
+    """What `make` makes of them: on a thread, where there are so many that others would wait."""
+    return make(many) if len(many) < _MANY else await asyncio.to_thread(make, many)
+
+
+def _candidates(rows: Sequence[Row]) -> Sequence[Candidate]:
+    return [Candidate(Repository(row[0], row[1]), Digest.from_bytes(row[2]), row[3]) for row in rows]
 
 
 def _only(rows: Iterable[Row]) -> int:
