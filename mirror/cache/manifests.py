@@ -1,7 +1,8 @@
 """Manifests by digest: from memory, from the store, from upstream (design.md §4 and §5).
 
 By digest a manifest is served only where it is linked, else after one HEAD of that very repository, so that
-`library/nginx@sha256:…` vouches for where it came from. Once linked, it is never asked for again.
+`library/nginx@sha256:…` vouches for where it came from. Once linked, it is never asked for again. While that repository's
+registry gives no answer, an index of its own that names it vouches for what is public.
 """
 
 import asyncio
@@ -25,11 +26,13 @@ from mirror.errors import (
     ManifestInvalid,
     ManifestTooLarge,
     ManifestUnknown,
+    Offline,
     StoreFailed,
     UpstreamDigestMismatch,
     UpstreamError,
     UpstreamGone,
     UpstreamInvalid,
+    UpstreamNoAnswer,
 )
 from mirror.oci.digest import Digest
 from mirror.oci.manifest import Manifest
@@ -135,7 +138,13 @@ class Manifests:
             task.add_done_callback(lambda _: self._asking.pop(key, None))
         try:
             async with noting(self._catalog, f"{repository}@{digest}", self._clock), in_time(repository.registry):
-                return Answer(await asyncio.shield(task), Cache.MISS)
+                try:
+                    return Answer(await asyncio.shield(task), Cache.MISS)
+                except (Offline, UpstreamNoAnswer):
+                    kept = await self._named_and_public(repository, digest, trusted=trusted)
+                    if kept is None:
+                        raise
+                    return Answer(kept, Cache.HIT)
         except UpstreamGone as error:
             raise ManifestUnknown(f"manifest {digest} is not known in {repository}") from error
 
@@ -157,6 +166,18 @@ class Manifests:
         if self._recent.generation == generation:
             self._recent.put((repository, digest), Answer(kept, Cache.HIT))
         return kept
+
+    async def _named_and_public(self, repository: Repository, digest: Digest, *, trusted: bool) -> Kept | None:
+        """What an index that this repository holds names, and anybody may read elsewhere: while its registry gives no
+        answer, that vouches for it. docker, which had it from elsewhere, never asked for it under this name."""
+        if repository.is_own or not await self._proofs.readable(repository, trusted=trusted):
+            return None
+        if await self._catalog.expected_size(repository, digest) is None:
+            return None
+        async with self._leases.hold(digest):
+            holding = await self._catalog.holding(repository, digest, is_manifest=True)
+            manifest = await self._read(digest, holding) if holding is not None and holding.public else None
+        return Kept(manifest, Link()) if manifest is not None else None
 
     def forget(self, repository: Repository, digest: Digest) -> None:
         """It is linked here no more: what was read or asked before is not remembered."""

@@ -11,6 +11,7 @@ He who may administer some repositories only removes images from these only.
 A dry run tells what a run would do: both follow the same list, and the same conditions decide what is needed.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -89,12 +90,10 @@ class Prune:
     ) -> AsyncIterator[Event]:
         await self._uses.flush()
         rows = await self._rows()
-        his = [
-            each
-            for each in await self._catalog.candidates(EVERY)
-            if self._rights.allows(principal, Action.ADMIN, each.repository)
-        ]
-        chosen = await self._fitting(asked, self._chosen(asked, patterns, rows, his))
+        candidates = await self._catalog.candidates(EVERY)
+        # On a thread: there may be a hundred thousand.
+        meant = await asyncio.to_thread(self._chosen, principal, asked, patterns, rows, candidates)
+        chosen = await self._fitting(asked, meant)
         done = 0
         async for event in self._foresee(asked, rows, chosen) if asked.dry_run else self._do(asked, rows, chosen):
             done += isinstance(event, Untagged | Deleted)
@@ -111,16 +110,20 @@ class Prune:
 
     def _chosen(
         self,
+        principal: Principal,
         asked: Unneeded,
         patterns: Sequence[NamePattern],
         rows: Mapping[_Key, Sequence[ImageRow]],
         candidates: Sequence[Candidate],
     ) -> list[Candidate]:
-        """Those that may go and are meant, least recently used first. One with several tags is meant by all of them."""
+        """Those of his that may go and are meant, least recently used first. One with several tags is meant by all of
+        them."""
         tagged_too = asked.all or asked.keep is not None or asked.max_size is not None
         newest = _newest(rows, asked.keep) if asked.keep is not None else set()
         chosen = []
         for each in candidates:
+            if not self._rights.allows(principal, Action.ADMIN, each.repository):
+                continue
             names = rows.get((each.repository, each.manifest), ())
             if not tagged_too and any(row.tag is not None for row in names):
                 continue

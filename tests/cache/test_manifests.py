@@ -19,7 +19,7 @@ from mirror.errors import (
 from mirror.oci.digest import Digest
 from mirror.oci.manifest import Manifest
 from mirror.oci.names import Reference, Repository
-from mirror.store.protocols import Proof
+from mirror.store.protocols import Proof, Visibility
 from mirror.upstream.protocols import Fetched
 from tests.cache.scripted import Gate, ScriptedSource, limited, unreachable
 from tests.cache.support import World
@@ -205,6 +205,41 @@ async def test_a_repository_that_does_not_have_it_does_not_vouch_for_it(world: W
     with pytest.raises(ManifestUnknown):
         await by_digest(world, TOOL)
     assert asked(world.hub.anonymous) == ["head"]
+
+
+@pytest.mark.parametrize("offline", [False, True])
+async def test_what_an_index_names_and_anybody_may_read_needs_no_answer(world: World, offline: bool) -> None:
+    """docker had the image under another name, and never asked for it under this one. Breaks where only the registry
+    vouches: the index is served in an outage, and its image is not."""
+    await hold(world, NGINX, Proof.ANONYMOUS)
+    world.hub.anonymous.down(unreachable())
+    world.policy.offline = offline
+    with pytest.raises(Offline if offline else UpstreamUnreachable):
+        await by_digest(world)  # nothing here names it
+    await hold(world, ALPINE, Proof.ANONYMOUS, index([IMAGE]))
+    for who in (STRANGER, LOOPBACK):
+        answer = await by_digest(world, who=who)
+        assert (answer.cache, answer.kept.manifest) == (Cache.HIT, IMAGE)
+    with pytest.raises(Offline if offline else UpstreamUnreachable):
+        await by_digest(world, Repository("docker.io", "library/other"))
+
+
+async def test_nor_does_it_show_what_is_private(private_world: World) -> None:
+    """Breaks where an index vouches for what only credentials read, or a private repository tells what it holds."""
+    world = private_world
+    world.policy.offline = True
+    await hold(world, ALPINE, Proof.CREDENTIALS)
+    await hold(world, NGINX, Proof.ANONYMOUS, index([IMAGE]))
+    await world.catalog.set_visibility(NGINX, Visibility.PUBLIC, world.clock.wall())
+    for who in (STRANGER, LOOPBACK):
+        with pytest.raises(Offline):
+            await by_digest(world, NGINX, who)
+    await hold(world, ALPINE, Proof.ANONYMOUS)
+    assert (await by_digest(world, NGINX, STRANGER)).kept.manifest == IMAGE
+    await world.catalog.set_visibility(NGINX, Visibility.PRIVATE, world.clock.wall())
+    with pytest.raises(Offline):
+        await by_digest(world, NGINX, STRANGER)
+    assert (await by_digest(world, NGINX)).kept.manifest == IMAGE
 
 
 async def test_a_registry_that_supplied_nothing_must_send_the_bytes(world: World) -> None:
