@@ -80,6 +80,7 @@ async def each(items: Iterable[T], work: Callable[[T], Awaitable[R]], at_once: i
     """What `work` makes of each item, begun and returned in their order, `at_once` of them at a time.
 
     Raises the first failure, a mistake of ours before an answer of somebody else's; what still runs is cancelled then.
+    Work that ends cancelled, by whomever, is `CancelledError`.
     """
     waiting = enumerate(items)
     made: dict[int, R] = {}
@@ -90,12 +91,13 @@ async def each(items: Iterable[T], work: Callable[[T], Awaitable[R]], at_once: i
 
     try:
         async with asyncio.TaskGroup() as group:
-            for _ in range(at_once):
-                group.create_task(some())
+            workers = [group.create_task(some()) for _ in range(max(1, at_once))]
     except BaseExceptionGroup as errors:
         leaves = list(_leaves(errors))
         first = next((error for error in leaves if not isinstance(error, MirrorError)), leaves[0])
         raise first from first.__cause__
+    if any(worker.cancelled() for worker in workers):
+        raise asyncio.CancelledError
     return [made[number] for number in range(len(made))]
 
 

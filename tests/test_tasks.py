@@ -194,6 +194,22 @@ async def test_a_mistake_of_ours_comes_before_an_answer() -> None:
             await each(errors, one, 2)
 
 
+@pytest.mark.parametrize("at_once", [0, 1, 2, 9])
+async def test_work_that_ends_cancelled_leaves_no_short_list(at_once: int) -> None:
+    """Breaks where a task group's silence about it is taken for an end."""
+    gone = Tasks().spawn("gone", asyncio.Event().wait())
+    gone.cancel()
+
+    async def one(number: int) -> int:
+        if number == 1:
+            await gone
+        return number
+
+    with pytest.raises(asyncio.CancelledError):
+        await each(range(4), one, at_once)
+    assert await each([0, 2], one, at_once) == [0, 2]
+
+
 async def test_cancelled_from_outside() -> None:
     begun = []
 

@@ -1,8 +1,8 @@
 """Manifests by digest: from memory, from the store, from upstream (design.md §4 and §5).
 
 By digest a manifest is served only where it is linked, else after one HEAD of that very repository, so that
-`library/nginx@sha256:…` vouches for where it came from. Once linked, it is never asked for again. While that repository's
-registry gives no answer, an index of its own that names it vouches for what is public.
+`library/nginx@sha256:…` vouches for where it came from. Once linked, it is never asked for again. While the registry
+gives no answer, an index of that repository vouches for what is public, and it names.
 """
 
 import asyncio
@@ -137,14 +137,15 @@ class Manifests:
             self._asking[key] = task
             task.add_done_callback(lambda _: self._asking.pop(key, None))
         try:
-            async with noting(self._catalog, f"{repository}@{digest}", self._clock), in_time(repository.registry):
+            async with noting(self._catalog, f"{repository}@{digest}", self._clock):
                 try:
-                    return Answer(await asyncio.shield(task), Cache.MISS)
+                    async with in_time(repository.registry):
+                        return Answer(await asyncio.shield(task), Cache.MISS)
                 except (Offline, UpstreamNoAnswer):
-                    kept = await self._named_and_public(repository, digest, trusted=trusted)
-                    if kept is None:
+                    manifest = await self._named_and_public(repository, digest, trusted=trusted)
+                    if manifest is None:
                         raise
-                    return Answer(kept, Cache.HIT)
+                    return Answer(Kept(manifest, Link()), Cache.HIT)
         except UpstreamGone as error:
             raise ManifestUnknown(f"manifest {digest} is not known in {repository}") from error
 
@@ -167,17 +168,20 @@ class Manifests:
             self._recent.put((repository, digest), Answer(kept, Cache.HIT))
         return kept
 
-    async def _named_and_public(self, repository: Repository, digest: Digest, *, trusted: bool) -> Kept | None:
+    async def _named_and_public(self, repository: Repository, digest: Digest, *, trusted: bool) -> Manifest | None:
         """What an index that this repository holds names, and anybody may read elsewhere: while its registry gives no
         answer, that vouches for it. docker, which had it from elsewhere, never asked for it under this name."""
         if repository.is_own or not await self._proofs.readable(repository, trusted=trusted):
             return None
-        if await self._catalog.expected_size(repository, digest) is None:
+        if not await self._catalog.in_an_index(repository, digest, trusted=trusted):
             return None
+        return await self.public(repository, digest)
+
+    async def public(self, repository: Repository, digest: Digest) -> Manifest | None:
+        """The bytes of what anybody may read, wherever it is held, for what `repository` names; None for any other."""
         async with self._leases.hold(digest):
             holding = await self._catalog.holding(repository, digest, is_manifest=True)
-            manifest = await self._read(digest, holding) if holding is not None and holding.public else None
-        return Kept(manifest, Link()) if manifest is not None else None
+            return await self._read(digest, holding) if holding is not None and holding.public else None
 
     def forget(self, repository: Repository, digest: Digest) -> None:
         """It is linked here no more: what was read or asked before is not remembered."""

@@ -40,6 +40,7 @@ class Manifests(Protocol):
     """What of `cache.manifests` is needed here."""
 
     async def held(self, repository: Repository, digest: Digest) -> Kept | None: ...
+    async def public(self, repository: Repository, digest: Digest) -> Manifest | None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +143,7 @@ class Inspection:
     async def image(self, principal: Principal, text: str, platform: str | None) -> ImageDetail:
         """Everything about the image that `text` means. Raises as `Selection.select`."""
         selected = await self._selection.select(principal, text, platform)
-        kept = await self._manifest(selected.row)
+        kept = await self._manifest(selected)
         row = selected.row
         if kept is not None:
             descriptor = kept.descriptor
@@ -161,9 +162,12 @@ class Inspection:
             pins=await self._pins(row),
         )
 
-    async def _manifest(self, row: ImageRow) -> Manifest | None:
+    async def _manifest(self, selected: Selected) -> Manifest | None:
+        row = selected.row
         try:
             kept = await self._manifests.held(row.repository, row.manifest)
+            if kept is None and row.manifest != selected.named:  # an index of it names it, and anybody may read it
+                return await self._manifests.public(row.repository, row.manifest)
         except MirrorError:
             return None
         return kept.manifest if kept is not None else None

@@ -206,6 +206,8 @@ class Remove:
         home = row.repository
         if child.manifest == row.manifest:
             return [_Removal(home, row.tag if row.tag is not None else row.manifest)]
+        if await self._manifests.held(home, child.manifest) is None:
+            return []  # shown, since anybody may read it elsewhere: here there is nothing to take away
         digests = [child.manifest, *await self._attestations(row, child.manifest)]
         if not force:
             for digest in digests:

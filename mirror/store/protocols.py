@@ -312,6 +312,11 @@ class Manifests(Protocol):
         """The stored media type of a held manifest."""
         ...
 
+    async def in_an_index(self, repository: Repository, digest: Digest, *, trusted: bool) -> bool:
+        """Whether a held index that is linked in this repository, and that its link shows to the trusted or to anybody,
+        names it as a manifest."""
+        ...
+
     async def referrers(self, repository: Repository, subject: Digest) -> Sequence[Digest]:
         """Held manifests linked in this repository that name `subject`, oldest first."""
         ...

@@ -109,35 +109,35 @@ FIND = f"""
         SELECT id FROM blobs WHERE digest BETWEEN ?1 AND ?2
         UNION ALL SELECT id FROM blobs WHERE digest BETWEEN ?3 AND ?4
     ),
-    configured (repository, id) AS (
-        SELECT l.repository, e.parent FROM matched CROSS JOIN edges e ON e.child = matched.id AND e.role = 'config'
+    configured (repository, id, open) AS (
+        SELECT l.repository, e.parent, {public("e.parent", "1")}
+        FROM matched CROSS JOIN edges e ON e.child = matched.id AND e.role = 'config'
         CROSS JOIN links l ON l.blob = e.parent AND l.is_manifest = 1
         UNION
-        SELECT l.repository, e.parent
-        FROM configured CROSS JOIN edges e ON e.child = configured.id AND e.role = 'manifest'
-        CROSS JOIN links l ON l.blob = e.parent AND l.is_manifest = 1
-          AND (l.repository = configured.repository OR {public("configured.id", "1")})
+        SELECT l.repository, e.parent, w.open AND {public("e.parent", "1")}
+        FROM configured w CROSS JOIN edges e ON e.child = w.id AND e.role = 'manifest'
+        CROSS JOIN links l ON l.blob = e.parent AND l.is_manifest = 1 AND (w.open OR l.repository = w.repository)
     ),
     wanted (repository, id, direct) AS MATERIALIZED (
         SELECT l.repository, l.blob, 1 FROM matched CROSS JOIN links l ON l.blob = matched.id AND l.is_manifest = 1
-        UNION ALL SELECT repository, id, 0 FROM configured WHERE id NOT IN matched
+        UNION ALL SELECT DISTINCT repository, id, 0 FROM configured WHERE id NOT IN matched
     )
     {_ROWS} LIMIT ?5
 """  # noqa: S608 — SQL of our own
 
-# Each way up stays in one repository where it comes from a private manifest: an index that merely names it must not
-# tell what that has.
+# A way up goes on in other repositories while all that it has come through is public: an index that merely names a
+# private manifest must not tell what that has, however far above it is.
 SHARING = f"""
     WITH RECURSIVE
-    above (repository, id) AS (
-        SELECT l.repository, e.parent FROM blobs c JOIN edges e ON e.child = c.id
+    above (repository, id, open) AS (
+        SELECT l.repository, e.parent, {public("e.parent", "1")} FROM blobs c JOIN edges e ON e.child = c.id
         JOIN links l ON l.blob = e.parent AND l.is_manifest = 1 WHERE c.digest = ?1
         UNION
-        SELECT l.repository, e.parent FROM above CROSS JOIN edges e ON e.child = above.id
-        CROSS JOIN links l ON l.blob = e.parent AND l.is_manifest = 1
-          AND (l.repository = above.repository OR {public("above.id", "1")})
+        SELECT l.repository, e.parent, w.open AND {public("e.parent", "1")}
+        FROM above w CROSS JOIN edges e ON e.child = w.id
+        CROSS JOIN links l ON l.blob = e.parent AND l.is_manifest = 1 AND (w.open OR l.repository = w.repository)
     ),
-    wanted (repository, id, direct) AS MATERIALIZED (SELECT repository, id, 0 FROM above)
+    wanted (repository, id, direct) AS MATERIALIZED (SELECT DISTINCT repository, id, 0 FROM above)
     {_ROWS} LIMIT ?2
 """  # noqa: S608 — SQL of our own
 

@@ -51,7 +51,7 @@ class SqliteCatalog(SqlitePushing):
     # --- repositories -------------------------------------------------------------------------------------
 
     async def repository(self, repository: Repository) -> RepositoryFacts:
-        row = self._readers.at_once(reads.REPOSITORY, repository.registry, repository.path)
+        row = await self._readers.lookup(reads.REPOSITORY, repository.registry, repository.path)
         return RepositoryFacts(Visibility(row[0]), row[1]) if row else RepositoryFacts(Visibility.UNKNOWN, 0.0)
 
     async def set_visibility(self, repository: Repository, visibility: Visibility, at: float) -> None:
@@ -64,7 +64,7 @@ class SqliteCatalog(SqlitePushing):
 
     async def holding(self, repository: Repository, digest: Digest, *, is_manifest: bool) -> Holding | None:
         statement = reads.HOLDING_AS_MANIFEST if is_manifest else reads.HOLDING_AS_BLOB
-        row = self._readers.at_once(statement, repository.registry, repository.path, digest.to_bytes())
+        row = await self._readers.lookup(statement, repository.registry, repository.path, digest.to_bytes())
         if row is None:
             return None
         size, location, linked_at, *proofs, public = row
@@ -120,6 +120,10 @@ class SqliteCatalog(SqlitePushing):
         row = await self._readers.one(reads.MANIFEST_TYPE, digest.to_bytes())
         return row[0] if row else None
 
+    async def in_an_index(self, repository: Repository, digest: Digest, *, trusted: bool) -> bool:
+        statement = reads.IN_AN_INDEX_TRUSTED if trusted else reads.IN_AN_INDEX
+        return await self._readers.one(statement, repository.registry, repository.path, digest.to_bytes()) is not None
+
     async def referrers(self, repository: Repository, subject: Digest) -> Sequence[Digest]:
         rows = await self._readers.all(reads.REFERRERS, repository.registry, repository.path, subject.to_bytes())
         return [Digest.from_bytes(row[0]) for row in rows]
@@ -127,7 +131,7 @@ class SqliteCatalog(SqlitePushing):
     # --- tags ---------------------------------------------------------------------------------------------
 
     async def tag(self, repository: Repository, name: str) -> Tag | None:
-        row = self._readers.at_once(reads.TAG, repository.registry, repository.path, name)
+        row = await self._readers.lookup(reads.TAG, repository.registry, repository.path, name)
         return _tag(row) if row else None
 
     async def tags(self, repository: Repository) -> Sequence[str]:

@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from mirror.cache import proofs as proofs_module
 from mirror.cache.content import Cache
 from mirror.cache.manifests import Answer
 from mirror.cache.rights import LOOPBACK, STRANGER, Principal
@@ -240,6 +241,30 @@ async def test_nor_does_it_show_what_is_private(private_world: World) -> None:
     with pytest.raises(Offline):
         await by_digest(world, NGINX, STRANGER)
     assert (await by_digest(world, NGINX)).kept.manifest == IMAGE
+
+
+async def test_nor_tell_what_an_index_names_that_only_credentials_read(private_world: World) -> None:
+    """Breaks where any index vouches: hit or miss would tell a stranger what it names."""
+    world = private_world
+    world.policy.offline = True
+    await hold(world, ALPINE, Proof.ANONYMOUS)
+    await hold(world, NGINX, Proof.CREDENTIALS, index([IMAGE]))
+    await world.catalog.set_visibility(NGINX, Visibility.PUBLIC, world.clock.wall())
+    with pytest.raises(Offline):
+        await by_digest(world, NGINX, STRANGER)
+    assert (await by_digest(world, NGINX)).kept.manifest == IMAGE
+
+
+async def test_a_registry_that_says_nothing_gives_no_answer_either(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(proofs_module, "ANSWER_WITHIN", 0.01)
+    await hold(world, NGINX, Proof.ANONYMOUS)
+    await hold(world, ALPINE, Proof.ANONYMOUS, index([IMAGE]))
+    gate = Gate()
+    world.hub.anonymous.script("head", gate)
+    assert (await by_digest(world)).kept.manifest == IMAGE
+    gate.release()
 
 
 async def test_a_registry_that_supplied_nothing_must_send_the_bytes(world: World) -> None:

@@ -100,6 +100,17 @@ async def test_another_platform(by: str) -> None:
     assert "docker.io/library/alpine:3" in found.tags
 
 
+async def test_a_platform_that_anybody_may_read_elsewhere() -> None:
+    """docker had it from there. Breaks where its config is shown and its manifest is not."""
+    shown = Showing()
+    held = await shown.hold(NGINX, "1", config=ARM64)
+    await shown.index(ALPINE, "3", [(held.manifest, ARM64)])
+    found = await look(shown, "alpine:3", "linux/arm64", STRANGER)
+    assert (found.manifest, found.media_type) == (json.loads(held.manifest.raw), held.manifest.descriptor.media_type)
+    assert found.config is not None
+    assert found.tags == ("docker.io/library/alpine:3", "docker.io/library/nginx:1")
+
+
 async def test_a_platform_that_is_not_held() -> None:
     shown = Showing()
     await two_platforms(shown)

@@ -21,7 +21,7 @@ from mirror.store.protocols import Origin, Totals
 from tests.cache.scripted import Gate
 from tests.cache.support import nobody, settled
 from tests.operations.living import Life
-from tests.store.samples import ALPINE, CONFIG, NGINX, OWN, TOOL, digest_of, image
+from tests.store.samples import ALPINE, CONFIG, NGINX, OWN, TOOL, digest_of, image, index
 
 CONFIG_DIGEST = Digest.of(CONFIG)
 
@@ -380,6 +380,17 @@ async def test_a_platform_that_was_removed_is_not_there_any_more(life: Life) -> 
     ((_, message, exit_code),) = failures(await removed(life, "alpine:3.20", platforms=("linux/a1",)))
     assert message.endswith("does not provide the specified platform (linux/a1)")
     assert exit_code == 4
+
+
+async def test_a_platform_that_is_only_elsewhere(life: Life) -> None:
+    """Shown, since anybody may read it there. Breaks where it is said to be untagged, and stays."""
+    await life.hold(NGINX, "1", "one")
+    life.offer(ALPINE, index([image("one")]), "3.20")
+    await life.tags.by_tag(LOOPBACK, ALPINE, "3.20")
+    ((_, message, exit_code),) = failures(await removed(life, "alpine:3.20", platforms=("linux/a0",)))
+    assert message.endswith("does not provide the specified platform (linux/a0)")
+    assert exit_code == 4
+    assert await is_held(life, NGINX, image("one"))
 
 
 @pytest.mark.parametrize("force", [False, True])

@@ -349,6 +349,23 @@ class CatalogSuite:
         assert found is not None
         assert (found.link, found.public) == (None, False)
 
+    async def test_in_an_index_that_its_link_shows(self, catalog: Catalog) -> None:
+        """Breaks where any parent counts, whoever may see it, or where a layer is taken for an image."""
+        child, secret = image("child"), image("secret")
+        digest, hidden = child.descriptor.digest, secret.descriptor.digest
+        top = index([child])
+        await catalog.hold_manifest(ALPINE, top, "1", Proof.ANONYMOUS, 1)
+        await catalog.hold_manifest(ALPINE, index([secret]), "2", Proof.CREDENTIALS, 1)
+        await catalog.hold_manifest(ALPINE, image("layer"), "3", Proof.ANONYMOUS, 1)
+        for trusted in (False, True):
+            assert await catalog.in_an_index(ALPINE, digest, trusted=trusted)
+            assert await catalog.in_an_index(ALPINE, hidden, trusted=trusted) is trusted
+            assert not await catalog.in_an_index(ALPINE, digest_of("layer"), trusted=trusted)
+            assert not await catalog.in_an_index(TOOL, digest, trusted=trusted)
+            assert not await catalog.in_an_index(ALPINE, top.descriptor.digest, trusted=trusted)
+        await catalog.quarantine(top.descriptor.digest)
+        assert not await catalog.in_an_index(ALPINE, digest, trusted=True)
+
     async def test_referrers_are_those_linked_here_oldest_first(self, catalog: Catalog) -> None:
         subject = image("a")
         late, early, elsewhere, rotten = (image(f"r{n}", subject=subject) for n in range(4))

@@ -298,6 +298,21 @@ class ImagesSuite:
         assert sorted(named(await catalog.find(Digest.of(b"public config").hex, 9))) == both
         assert sorted(named(await catalog.sharing(digest_of("layer"), 9))) == both
 
+    async def test_a_way_that_came_through_something_private_stays_where_it_is(self, catalog: Catalog) -> None:
+        """However far above it a public manifest lies. Breaks where the last step alone decides: whoever serves
+        somebody's private index could have it confirmed what lies below that."""
+        secret = image("layer", config=b"secret config")
+        await hold_image(catalog, TOOL, secret, Proof.CREDENTIALS)
+        between = index([secret])
+        private = await hold_image(catalog, TOOL, between, Proof.CREDENTIALS)
+        await hold_image(catalog, ALPINE, index([between]))
+        await catalog.hold_manifest(NGINX, between, "here", Proof.ANONYMOUS, 2)  # its bytes, served by another
+        for found in (
+            await catalog.find(Digest.of(b"secret config").hex, 9),
+            await catalog.sharing(digest_of("layer"), 9),
+        ):
+            assert named(found) == [(TOOL, None, private)]
+
     async def test_edges_of_many(self, catalog: Catalog) -> None:
         digests = [await hold_image(catalog, ALPINE, image(str(number))) for number in range(600)]
         assert len(await catalog.edges(digests)) == 1200

@@ -109,6 +109,23 @@ async def test_a_lookup_sees_what_was_written_and_waits_for_no_writer(readers: R
         assert readers.at_once(value) == ("b",)
 
 
+async def test_who_asks_a_thousand_times_gives_others_their_turn(readers: Readers) -> None:
+    """Breaks where a lookup never yields: whoever looks at each of many tags holds the loop until he is through."""
+    turns = 0
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    task = Tasks().spawn("others", others())
+    for _ in range(320):
+        assert await readers.lookup("SELECT 1") == (1,)
+    task.cancel()
+    assert turns >= 9
+
+
 async def test_closed_readers_say_so(path: Path) -> None:
     readers = Readers(path)
     await readers.start()

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from mirror.oci.digest import Digest
-from mirror.oci.manifest import Manifest
+from mirror.oci.manifest import Manifest, Role
 from mirror.oci.names import Repository
-from mirror.store.inventory import Miss
+from mirror.store.inventory import Miss, View
 from mirror.store.memory.pushing import MemoryPushing
 from mirror.store.protocols import (
     Holding,
@@ -118,6 +118,14 @@ class MemoryCatalog(MemoryPushing):
     async def manifest_type(self, digest: Digest) -> str | None:
         manifest = self._manifests.get(digest)
         return manifest.descriptor.media_type if manifest and self._held(digest) else None
+
+    async def in_an_index(self, repository: Repository, digest: Digest, *, trusted: bool) -> bool:
+        return any(
+            child.role is Role.MANIFEST
+            and self._held(parent) is not None
+            and self._shown(View(repository, trusted), parent, is_manifest=True)
+            for parent, child in self._naming(digest)
+        )
 
     async def referrers(self, repository: Repository, subject: Digest) -> Sequence[Digest]:
         found = []

@@ -136,20 +136,25 @@ class MemoryState:
         return found
 
     def _homes_above(self, digest: Digest, role: Role | None = None) -> set[tuple[Repository, Digest]]:
-        """As `_above`, each with a repository that holds it and what is private between; `role`: of the lowest one."""
+        """As `_above`, each with a repository that holds it; from one to another while all between is public. `role`:
+        of the lowest one."""
         lowest = {parent for parent, child in self._naming(digest) if role is None or child.role == role}
-        new = {(home, each) for home, each, is_manifest in self._links if is_manifest and each in lowest}
-        found: set[tuple[Repository, Digest]] = set()
+        new = {
+            (home, each, self._public(each, is_manifest=True))
+            for home, each, is_manifest in self._links
+            if is_manifest and each in lowest
+        }
+        found: set[tuple[Repository, Digest, bool]] = set()
         while new:
             found |= new
-            above = [(home, each, parent) for home, each in new for parent, _ in self._naming(each)]
+            above = [(home, open_, parent) for home, each, open_ in new for parent, _ in self._naming(each)]
             new = {
-                (holder, parent)
-                for home, each, parent in above
+                (holder, parent, open_ and self._public(parent, is_manifest=True))
+                for home, open_, parent in above
                 for holder, linked, is_manifest in self._links
-                if is_manifest and linked == parent and (holder == home or self._public(each, is_manifest=True))
+                if is_manifest and linked == parent and (open_ or holder == home)
             } - found
-        return found
+        return {(home, each) for home, each, _ in found}
 
     def _below(self, digest: Digest) -> set[Digest]:
         """It and everything below it, held or not."""
