@@ -201,6 +201,7 @@ async def _services(core: Core, status: Status, traffic: Traffic, stack: AsyncEx
             pushes=core.pushes,
             uploads=UploadHandler(core.uploads, core.pushes, core.targets, core.names),
         ),
+        targets=core.targets,
         listings=core.listings,
         held=held,
         search=search,

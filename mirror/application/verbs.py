@@ -67,7 +67,7 @@ def endpoints(core: Core, *, status: Status, held: Held, search: Search) -> list
         *_keeping(core, resolver),
         *_moving(core, composition, resolver),
         *_sending(core),
-        *logins_resource.endpoints(Logins(core.upstreams)),
+        *logins_resource.endpoints(Logins(core.upstreams, core.outbox.logged_in)),
         *misses_resource.endpoints(MissList(catalog=core.catalog, sight=core.sight)),
         *offline_resource.endpoints(Switch(policy=core.policy, tasks=core.tasks, look=core.upstreams.probe)),
         *users_resource.endpoints(UserAccounts(core.users)),

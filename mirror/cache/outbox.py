@@ -8,7 +8,7 @@ the mirror is offline nothing is sent, and nothing counts as a failure.
 import asyncio
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from mirror.cache.delivery import not_held
@@ -30,6 +30,7 @@ REST = 5.0  # … for which its registry is left alone
 LOOK_EVERY = 5.0  # seconds between two looks at what is due, while something waits
 _IDLE = 60.0  # … and while nothing does: `wake` is what begins
 _LISTED = 1000
+_OFFLINE = "this mirror is offline"
 
 
 class Catalog(forwarding.Outbox, Protocol):
@@ -101,6 +102,8 @@ class Outbox:
     async def state(self, limit: int = _LISTED) -> Sequence[Waiting]:
         """What waits, in its order: since when (`queued_at`), why (`failure`), until when (`next_at`)."""
         found = await self._catalog.queued(limit)
+        if self._policy.offline:
+            found = [replace(entry, failure=entry.failure or _OFFLINE) for entry in found]
         return [
             Waiting(entry, under_way.sending() if (under_way := self._under_way.get(entry.id)) is not None else None)
             for entry in found
@@ -112,6 +115,14 @@ class Outbox:
         self._resting.clear()
         self.wake()
         return count
+
+    async def logged_in(self, registry: str) -> None:
+        """This registry has another login: what waits for it is tried at once, also what was refused."""
+        for entry in await self._catalog.queued(_LISTED):
+            if entry.target == registry:
+                await self._catalog.retry_queued(entry.id)
+        self._resting.pop(registry, None)
+        self.wake()
 
     async def drop(self, entry: int | None) -> int:
         """Send one, or all, no more, nor go on with what is under way. How many there were."""

@@ -28,6 +28,14 @@ class Targets:
             return Repository(LOCAL, name.path)
         return self._names.repository(name, host)
 
+    def asks_before_pushing(self, principal: Principal, name: Name, host: str) -> Repository | None:
+        """The own repository that a HEAD of a blob is about, where a push of his would make one of that name without
+        asking anybody (`own`): what the default registry has there is no reason to send nothing. Else None."""
+        if name.registry is not None or self._names.is_registry(host) or not self._ownership.declares(name.path):
+            return None
+        own = Repository(LOCAL, name.path)
+        return own if self._rights.allows(principal, Action.PUSH, own) else None
+
     async def permit(self, principal: Principal, repository: Repository) -> None:
         """Let him push there. Raises `Denied`, `Unauthorized` or `NameUnknown` where he may not, `Denied` also for a
         name that may not become own, `Unsupported` where the registry's `push` is "deny"."""

@@ -107,7 +107,11 @@ def parse_server(text: str) -> Server:
 
 
 def _by_path(path: Path) -> Server:
-    if path.is_dir():
+    try:
+        is_folder = path.is_dir()
+    except PermissionError:  # before Python 3.14, where it lies is not to be looked at
+        raise ServerUnreachable(f"you may not look at {path}: ask its owner, or run this as that user") from None
+    if is_folder:
         found = _socket_of(path)
         if not found:
             raise ServerUnreachable(f"no mirror runs on the data folder {path}; start one: mirror serve --data {path}")

@@ -1,6 +1,7 @@
 """`login` and `logout`: this mirror's own accounts at registries, tried before they are kept, used at once."""
 
 import logging
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from mirror.errors import (
@@ -39,10 +40,11 @@ class LoggedOut:
 
 
 class Logins:
-    """The mirror's accounts."""
+    """The mirror's accounts. `used` is told of a registry whose login is another one from now on."""
 
-    def __init__(self, store: LoginStore) -> None:
+    def __init__(self, store: LoginStore, used: Callable[[str], Awaitable[None]]) -> None:
         self._store = store
+        self._used = used
 
     async def log_in(self, registry: str, username: str, password: str) -> LoggedIn:
         """Have the registry say that this is right, keep it, and use it.
@@ -64,6 +66,7 @@ class Logins:
         except MirrorError as error:
             raise type(error)(f"{error.message}; the login is good, but was not stored") from None
         log.info("logged in to %s as %s, kept in %s", name, username, stored_in)
+        await self._used(name)
         return LoggedIn(name, username, stored_in)
 
     async def log_out(self, registry: str) -> LoggedOut:

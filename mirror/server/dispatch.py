@@ -14,6 +14,7 @@ from mirror.cache.content import Cache
 from mirror.cache.listings import Listings
 from mirror.cache.names import Names
 from mirror.cache.rights import Action, Rights, Role
+from mirror.cache.targets import Targets
 from mirror.cache.traffic import Traffic
 from mirror.errors import (
     BlobUnknown,
@@ -69,6 +70,7 @@ class Services:
     manifests: ManifestHandler
     blobs: BlobHandler
     writing: Writing
+    targets: Targets
     listings: Listings
     held: Held
     search: Search
@@ -179,7 +181,8 @@ class Dispatch:
             case routes.BlobRoute():
                 repository = self._readable(call, route)
                 if call.head:
-                    return Outcome(*await services.blobs.head(call, repository, route.digest))
+                    own = services.targets.asks_before_pushing(call.principal, route.name, call.host)
+                    return Outcome(*await services.blobs.head(call, own or repository, route.digest))
                 return Outcome(*await services.blobs.get(call, repository, route.digest))
             case routes.TagsRoute():
                 repository = self._readable(call, route)

@@ -83,6 +83,10 @@ class RegistrySource:
             if self.is_hub:
                 await self.head(_HUB_PREVIEW)
 
+    def heard(self) -> None:
+        """The registry has answered somebody else: it is there."""
+        self._failover.heard()
+
     def trust_again(self) -> None:
         """Our credentials are others now."""
         self._exchange.trust_again()

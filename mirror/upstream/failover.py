@@ -48,8 +48,10 @@ class Failover:
         probe_interval: float = INTERVAL,
         headers_seconds: float = HEADERS_SECONDS,
         breaks: bool = True,
+        answered: Callable[[], None] = lambda: None,
     ) -> None:
         self._registry = registry
+        self._answered = answered  # called whenever the registry has answered
         self._breaks = breaks  # False: every call is made, whatever became of others
         self._endpoints = endpoints
         self._exchange = exchange
@@ -137,6 +139,10 @@ class Failover:
             registry=self._registry,
         )
 
+    def heard(self) -> None:
+        """The registry has answered somebody else: it is there."""
+        self.breaker.succeeded()
+
     def trust_again(self) -> None:
         """Our credentials are others now: that they were refused is no trouble any more."""
         if isinstance(self._trouble, UpstreamCredentialsRefused):
@@ -190,6 +196,7 @@ class Failover:
     def _succeeded(self, endpoint: Endpoint) -> None:
         self._settled(endpoint)
         self.breaker.succeeded()
+        self._answered()
 
     def _settled(self, endpoint: Endpoint) -> None:
         self._endpoints.answered(endpoint)

@@ -7,7 +7,7 @@ connections, and nothing else: limits, breakers and tokens are their own.
 import asyncio
 import contextlib
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from mirror.clock import Clock
@@ -141,6 +141,7 @@ class Registries:
                 failure = error
         if failure is not None and not accepted:
             raise failure
+        _heard(found.sources.values())
         where = [await self._logins.store(host, username, password) for host in dict.fromkeys(accepted)]
         self._trust_again(found)
         return where[0]
@@ -208,7 +209,9 @@ class Registries:
             auth = self._authenticator(name, transport, policy, None if anonymous else credentials)
             sources[anonymous], searches[anonymous] = self._source(name, settings, transport, auth, anonymous=anonymous)
         auth = self._authenticator(name, transport, policy, credentials, actions=PUSH)
-        destination = self._destination(name, settings, transport, auth, credentials)
+        destination = self._destination(
+            name, settings, transport, auth, credentials, answered=lambda: _heard(sources.values())
+        )
         return _Registry(settings, transport, policy, credentials, sources, searches, destination)
 
     def _credentials(self, name: str, settings: RegistrySettings) -> Credentials:
@@ -258,10 +261,18 @@ class Registries:
         )
 
     def _destination(
-        self, name: str, settings: RegistrySettings, transport: Transport, auth: Authenticator, credentials: Credentials
+        self,
+        name: str,
+        settings: RegistrySettings,
+        transport: Transport,
+        auth: Authenticator,
+        credentials: Credentials,
+        *,
+        answered: Callable[[], None],
     ) -> RegistryDestination:
         exchange = self._exchange(name, transport, auth, Endpoints(name, settings.urls, self._clock))
-        failover = self._failover(name, exchange, Endpoints(name, settings.urls[:1], self._clock), breaks=False)
+        endpoints = Endpoints(name, settings.urls[:1], self._clock)
+        failover = self._failover(name, exchange, endpoints, breaks=False, answered=answered)
         return RegistryDestination(
             name,
             reads=RegistrySource(name, anonymous=False, exchange=exchange, failover=failover),
@@ -271,7 +282,15 @@ class Registries:
             headers_seconds=self._headers_seconds,
         )
 
-    def _failover(self, name: str, exchange: Exchange, endpoints: Endpoints, *, breaks: bool = True) -> Failover:
+    def _failover(
+        self,
+        name: str,
+        exchange: Exchange,
+        endpoints: Endpoints,
+        *,
+        breaks: bool = True,
+        answered: Callable[[], None] = lambda: None,
+    ) -> Failover:
         return Failover(
             name,
             endpoints=endpoints,
@@ -281,7 +300,14 @@ class Registries:
             probe_interval=self._probe_interval,
             headers_seconds=self._headers_seconds,
             breaks=breaks,
+            answered=answered,
         )
+
+
+def _heard(sources: Iterable[RegistrySource]) -> None:
+    """It has taken a push, or a login: nobody who pulls need wait for the next probe."""
+    for source in sources:
+        source.heard()
 
 
 def _hosts(name: str, settings: RegistrySettings, clock: Clock) -> list[str]:

@@ -6,7 +6,7 @@ import logging
 import pytest
 
 from mirror.cache.outbox import FIRST_WAIT, MOST_WAIT, REST, Sending, _backoff
-from mirror.errors import UpstreamLimited
+from mirror.errors import UpstreamCredentialsRefused, UpstreamLimited
 from mirror.oci.names import Repository
 from mirror.store.forwarding import LONGEST_WAIT
 from mirror.store.protocols import Proof
@@ -152,6 +152,30 @@ async def test_retry_after_is_believed(watching: Office) -> None:
     await later(watching, 299)
     assert len(watching.ghcr.asked) == asked
     await later(watching, 1)
+    await until_empty(watching)
+
+
+async def test_another_login_is_tried_at_once(watching: Office) -> None:
+    """Breaks where what a registry refused for want of a login waits for its hour."""
+    watching.ghcr.script("size", UpstreamCredentialsRefused("no login", registry="ghcr.io"))
+    await push(watching, "1", "a")
+    await quiet(watching)
+    assert [entry.attempts for entry in await queued(watching)] == [1]
+    await watching.outbox.logged_in("docker.io")
+    await quiet(watching)
+    assert [entry.attempts for entry in await queued(watching)] == [1]
+    await watching.outbox.logged_in("ghcr.io")
+    await until_empty(watching)
+
+
+async def test_offline_it_says_so(watching: Office) -> None:
+    watching.world.policy.offline = True
+    await push(watching, "1", "a")
+    await quiet(watching)
+    (waiting,) = await watching.outbox.state()
+    assert (waiting.entry.failure, waiting.entry.attempts) == ("this mirror is offline", 0)
+    watching.world.policy.offline = False
+    watching.outbox.wake()
     await until_empty(watching)
 
 

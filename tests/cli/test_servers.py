@@ -271,3 +271,12 @@ def test_what_only_looks_says_the_same(nobody: dict[str, str], monkeypatch: pyte
     monkeypatch.setattr(servers, "_failure", lambda _: PermissionError(13, "Permission denied"))
     with pytest.raises(errors.Denied, match="you may not use its socket"):
         transport.get_json("/x", server=None, environ=nobody)
+
+
+def test_a_folder_that_may_not_be_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def forbidden(_: Path) -> bool:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "is_dir", forbidden)
+    with pytest.raises(errors.ServerUnreachable, match=r"you may not look at .*/locked: ask its owner"):
+        servers.find(str(tmp_path / "locked"), {})

@@ -44,6 +44,10 @@ class Store:
         return self.logins.pop(registry, None) is not None
 
 
+async def nobody(registry: str) -> None:
+    raise AssertionError(f"{registry} has no other login")
+
+
 @pytest.mark.parametrize(
     ("said", "registry"),
     [
@@ -55,11 +59,16 @@ class Store:
     ],
 )
 async def test_in_and_out(said: str, registry: str, caplog: pytest.LogCaptureFixture) -> None:
-    store = Store()
-    logins = Logins(store)
+    store, used = Store(), list[str]()
+
+    async def use(name: str) -> None:
+        used.append(name)
+
+    logins = Logins(store, use)
     with caplog.at_level(logging.DEBUG):
         assert await logins.log_in(said, "me", SECRET) == LoggedIn(registry, "me", "/there/config.json")
         assert store.logins == {registry: ("me", SECRET)}
+        assert used == [registry]
         assert await logins.log_out(said) == LoggedOut(registry, removed=True)
         assert await logins.log_out(said) == LoggedOut(registry, removed=False)
     assert SECRET not in caplog.text
@@ -88,7 +97,7 @@ async def test_in_and_out(said: str, registry: str, caplog: pytest.LogCaptureFix
 )
 async def test_what_cannot_be(failure: MirrorError, error: type[MirrorError], code: int, says: str) -> None:
     with pytest.raises(error) as caught:
-        await Logins(Store(failure)).log_in("ghcr.io", "me", SECRET)
+        await Logins(Store(failure), nobody).log_in("ghcr.io", "me", SECRET)
     assert says in caught.value.message
     assert caught.value.exit_code == code
     assert SECRET not in str(caught.value)
@@ -101,7 +110,7 @@ async def test_what_cannot_be(failure: MirrorError, error: type[MirrorError], co
 async def test_what_is_no_login(username: str, password: str) -> None:
     store = Store()
     with pytest.raises(RequestInvalid):
-        await Logins(store).log_in("ghcr.io", username, password)
+        await Logins(store, nobody).log_in("ghcr.io", username, password)
     assert store.logins == {}
 
 
@@ -116,7 +125,7 @@ async def test_what_is_no_login(username: str, password: str) -> None:
 )
 async def test_registries_that_have_no_login_here(registry: str, error: type[MirrorError], says: str) -> None:
     store = Store()
-    for asked in (Logins(store).log_in(registry, "me", SECRET), Logins(store).log_out(registry)):
+    for asked in (Logins(store, nobody).log_in(registry, "me", SECRET), Logins(store, nobody).log_out(registry)):
         with pytest.raises(error, match=says):
             await asked
     assert store.logins == {}

@@ -106,6 +106,18 @@ async def test_a_probe_is_parallel_and_bounded(
     assert registry.count("GET /v2/") == 1
 
 
+async def test_a_push_that_arrives_tells_those_who_pull(registry: FakeRegistry, image: FakeImage) -> None:
+    """Breaks where each waits for a probe of its own: a registry that takes pushes is refused to those who pull."""
+    registry.script("*", b.status(503), times=None)
+    async with upstreams(url=registry.url, username=USER, password=PASSWORD) as made:
+        await made.probe()
+        assert not any(state.up for state in made.states())
+        registry.forget()
+        registry.unscript()
+        await made.destination(NAME).size(REPOSITORY, Digest.parse(image.layers[0][0]))
+        assert all(state.up for state in made.states())
+
+
 async def test_a_probe_finds_credentials_that_are_refused(registry: FakeRegistry, image: FakeImage) -> None:
     schemes: tuple[Literal["basic", "bearer"], ...] = ("basic", "bearer")
     for scheme in schemes:

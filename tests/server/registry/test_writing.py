@@ -620,6 +620,21 @@ async def test_nobody_can_be_asked(scene: Scene) -> None:
     refused(await scene.ask("POST /v2/else/app/blobs/uploads/", b""), 403, "DENIED")
 
 
+async def test_what_the_default_registry_has_is_no_reason_to_send_nothing(scene: Scene) -> None:
+    """A push asks for each blob by HEAD first, before its name is own. Breaks where the default registry answers that:
+    nothing is sent then, and the manifest is refused for what it names."""
+    scene.settings["own"] = ["team/*"]
+    await scene.restart()
+    scene.hub.add_blob(NAME, LAYER)
+    digest = digest_of(LAYER)
+    assert (await scene.ask(f"HEAD /v2/{NAME}/blobs/{digest}")).status == 404
+    assert (await scene.ask(f"HEAD /v2/{NAME}/blobs/{digest}", None, **STRANGER)).status == 200  # he may not push
+    assert (await scene.ask(f"HEAD /v2/{NAME}/blobs/{digest}?ns=docker.io")).status == 200
+    assert await scene.got(f"{NAME}/blobs/{digest}") == LAYER
+    await scene.image("1", LAYER)
+    assert (await scene.ask(f"HEAD /v2/{NAME}/blobs/{digest}")).status == 200
+
+
 async def test_a_name_that_is_listed_hides_a_public_one(scene: Scene) -> None:
     scene.settings["own"] = ["team/many"]
     await scene.restart()
