@@ -107,16 +107,25 @@ def parse_server(text: str) -> Server:
 
 
 def _by_path(path: Path) -> Server:
-    try:
-        is_folder = path.is_dir()
-    except PermissionError:  # before Python 3.14, where it lies is not to be looked at
-        raise ServerUnreachable(f"you may not look at {path}: ask its owner, or run this as that user") from None
-    if is_folder:
+    if _is_folder(path):
         found = _socket_of(path)
         if not found:
             raise ServerUnreachable(f"no mirror runs on the data folder {path}; start one: mirror serve --data {path}")
         (path,) = found
     return Server(f"unix://{path}", path=path)
+
+
+def _is_folder(path: Path) -> bool:
+    """Raises `ServerUnreachable` for what this user may not look at, or into."""
+    try:
+        is_folder = path.is_dir()
+    except PermissionError:  # before Python 3.14
+        is_folder, closed = False, True
+    else:
+        closed = is_folder and not os.access(path, os.R_OK | os.X_OK)
+    if closed:
+        raise ServerUnreachable(f"you may not look at {path}: use sudo, or run this as its owner")
+    return is_folder
 
 
 def data_named(environ: Mapping[str, str]) -> Path | None:
@@ -138,6 +147,8 @@ def find(server: str | None, environ: Mapping[str, str]) -> Server:
     if named:
         return parse_server(named)
     data = data_named(environ)
+    if data is not None:
+        _is_folder(data)
     tried: dict[Path, OSError] = {}
     for path in _of_data(data) if data else _usual(environ):
         failure = _failure(path)
@@ -211,6 +222,12 @@ def refusal(error: NoServer, environ: Mapping[str, str]) -> Denied | None:
     """What to say where a mirror runs that is not for this user."""
     if error.refused is None:
         return None
+    folder = error.refused.parent
+    if os.access(folder, os.F_OK) and not os.access(folder, os.X_OK):
+        return Denied(
+            f"a mirror of another user may run here, and {folder} is closed to you: use sudo, name a mirror with"
+            " --server, or set MIRROR_DATA to a folder of your own"
+        )
     where = "a mirror runs on the folder that MIRROR_DATA names" if data_named(environ) else "a mirror runs here"
     other = "another folder" if data_named(environ) else "a folder of your own"
     return Denied(

@@ -300,9 +300,9 @@ class Gathering:
             )
 
 
-def no_local_image(reference: Reference) -> ManifestUnknown:
+def no_local_image(named: Reference | Repository) -> ManifestUnknown:
     """Docker's sentence."""
-    return ManifestUnknown(f"An image does not exist locally with the tag: {reference.familiar}")
+    return ManifestUnknown(f"An image does not exist locally with the tag: {named.familiar}")
 
 
 def _judged(parcel: Parcel, unseen: Sequence[Blob], absent: Sequence[Descriptor], *, coming: bool) -> Parcel:

@@ -195,7 +195,7 @@ class _Batch:
         found = [Reference(repository, tag, None) for tag in await self._s.catalog.tags(repository)]
         held = [each_ for each_ in found if await self._is_held(each_)]
         if not held:
-            raise no_local_image(reference)
+            raise no_local_image(repository)
         return held
 
     async def _is_held(self, reference: Reference) -> bool:

@@ -278,5 +278,21 @@ def test_a_folder_that_may_not_be_looked_at(tmp_path: Path, monkeypatch: pytest.
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(Path, "is_dir", forbidden)
-    with pytest.raises(errors.ServerUnreachable, match=r"you may not look at .*/locked: ask its owner"):
+    with pytest.raises(errors.ServerUnreachable, match=r"you may not look at .*/locked: use sudo"):
         servers.find(str(tmp_path / "locked"), {})
+
+
+def test_a_folder_that_may_not_be_looked_into(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Breaks where a mirror is said not to run on the folder of another user."""
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    for server, environ in ((str(tmp_path), {}), (None, {"MIRROR_DATA": str(tmp_path)})):
+        with pytest.raises(errors.ServerUnreachable, match="you may not look at"):
+            servers.find(server, environ)
+
+
+def test_a_closed_folder_of_sockets_is_no_mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "access", lambda path, mode: mode == os.F_OK)
+    refused = servers.NoServer("none", refused=tmp_path / "mirror.sock")
+    refusal = servers.refusal(refused, {})
+    assert refusal is not None
+    assert refusal.message.startswith(f"a mirror of another user may run here, and {tmp_path} is closed to you: ")

@@ -227,7 +227,8 @@ async def test_all_tags_that_are_held(at: Way) -> None:
     assert (await at.failed("app:1", to="ghcr.io/me", all_tags=True))["message"] == (
         "tag can't be used with --all-tags/-a"
     )
-    assert (await at.failed("none", to="ghcr.io/me", all_tags=True))["exit_code"] == 4
+    failure = await at.failed("none", to="ghcr.io/me", all_tags=True)
+    assert (failure["exit_code"], failure["message"]) == (4, "An image does not exist locally with the tag: none")
 
 
 async def test_one_that_fails_does_not_stop_the_others(at: Way) -> None:
