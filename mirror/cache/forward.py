@@ -10,7 +10,7 @@ from typing import Protocol
 from mirror.cache.outbox import Outbox
 from mirror.cache.policy import Policy
 from mirror.cache.transfer import Transfers
-from mirror.errors import Offline, UpstreamGone
+from mirror.errors import MirrorError, Offline, UpstreamGone
 from mirror.oci.digest import Digest
 from mirror.oci.manifest import Manifest
 from mirror.oci.names import Reference, Repository
@@ -45,7 +45,11 @@ class Forward:
         target = (
             Reference(repository, tags[0], None) if tags else Reference(repository, None, manifest.descriptor.digest)
         )
-        sent = await self._transfers.send(parcel, target, tags=tags[1:])
+        try:
+            sent = await self._transfers.send(parcel, target, tags=tags[1:])
+        except MirrorError as error:  # many a client shows the status alone
+            log.warning("%s was not sent on: %s", target, error.message)
+            raise
         log.info("%s: %s", target, sent, extra={"fields": {"image": str(target), "sent_bytes": sent.bytes}})
 
     async def delete(self, repository: Repository, reference: str | Digest) -> None:

@@ -110,7 +110,9 @@ class Outbox:
         ]
 
     async def retry(self, entry: int | None) -> int:
-        """Try one, or all, at once, also what was refused. How many there are."""
+        """Try one, or all, at once, also what was refused. How many there are. Raises `Offline`."""
+        if self._policy.offline:
+            raise Offline("this mirror is offline: what waits is sent once it is online again (mirror offline off)")
         count = await self._catalog.retry_queued(entry)
         self._resting.clear()
         self.wake()

@@ -42,11 +42,13 @@ async def test_what_he_may_not_see_is_not_sent_for_him(office: Office) -> None:
     assert not office.ghcr.received
 
 
-async def test_a_refusal_is_the_registrys_own(office: Office) -> None:
+async def test_a_refusal_is_the_registrys_own(office: Office, caplog: pytest.LogCaptureFixture) -> None:
+    """And it stands in the log: many a client shows the status alone."""
     await parts(office, "a")
     office.ghcr.script("put", refused())
     with pytest.raises(UpstreamRefused):
         await forward(office).through(APP, image("a"), ["1"], trusted=True)
+    assert "ghcr.io/me/app:1 was not sent on: " in caplog.text
 
 
 async def test_deleting(office: Office) -> None:

@@ -6,7 +6,7 @@ import logging
 import pytest
 
 from mirror.cache.outbox import FIRST_WAIT, MOST_WAIT, REST, Sending, _backoff
-from mirror.errors import UpstreamCredentialsRefused, UpstreamLimited
+from mirror.errors import Offline, UpstreamCredentialsRefused, UpstreamLimited
 from mirror.oci.names import Repository
 from mirror.store.forwarding import LONGEST_WAIT
 from mirror.store.protocols import Proof
@@ -174,6 +174,8 @@ async def test_offline_it_says_so(watching: Office) -> None:
     await quiet(watching)
     (waiting,) = await watching.outbox.state()
     assert (waiting.entry.failure, waiting.entry.attempts) == ("this mirror is offline", 0)
+    with pytest.raises(Offline, match="mirror offline off"):
+        await watching.outbox.retry(None)
     watching.world.policy.offline = False
     watching.outbox.wake()
     await until_empty(watching)
