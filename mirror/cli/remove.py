@@ -156,6 +156,9 @@ class _Lines:
                 self._say("Would delete" if self.dry_run else "Deleted", text(event, "digest"))
             case "freed":
                 self.freed += number(event, "bytes") or 0
+            case "beyond" if not self.silent:
+                more = human_size(number(event, "bytes") or 0)
+                note(f"{more} more than --max-size stay: they belong to what was pushed, is pinned or does not go now")
             case _:
                 pass
 

@@ -14,7 +14,7 @@ A dry run tells what a run would do: both follow the same list, and the same con
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 from mirror.cache.eviction import Eviction
 from mirror.cache.names import Names
@@ -32,7 +32,17 @@ from mirror.store import inventory
 from mirror.store.inventory import Candidate, ImageRow
 from mirror.store.protocols import BlobStore, Partials
 
-Event = Untagged | Deleted | Freed | Failed | End
+
+@dataclass(frozen=True, slots=True)
+class Beyond:
+    """So many bytes more than `max_size` stay: they belong to what was pushed, is pinned, or does not go for another
+    reason."""
+
+    bytes: int
+    event: Literal["beyond"] = "beyond"
+
+
+Event = Untagged | Deleted | Freed | Failed | Beyond | End
 
 _TOGETHER = 50  # images in one go
 _Key = tuple[Repository, Digest]
@@ -93,7 +103,9 @@ class Prune:
         candidates = await self._catalog.candidates(EVERY)
         # On a thread: there may be a hundred thousand.
         meant = await asyncio.to_thread(self._chosen, principal, asked, patterns, rows, candidates)
-        chosen = await self._fitting(asked, meant)
+        chosen, beyond = await self._fitting(asked, meant)
+        if beyond:
+            yield Beyond(beyond)
         done = 0
         async for event in self._foresee(asked, rows, chosen) if asked.dry_run else self._do(asked, rows, chosen):
             done += isinstance(event, Untagged | Deleted)
@@ -140,20 +152,26 @@ class Prune:
         familiar = self._names.familiar(row.repository)
         return any(pattern.matches(row, familiar) for pattern in patterns)
 
-    async def _fitting(self, asked: Unneeded, chosen: list[Candidate]) -> list[Candidate]:
-        """With `max_size` as few of them as will do."""
+    async def _fitting(self, asked: Unneeded, chosen: list[Candidate]) -> tuple[list[Candidate], int]:
+        """With `max_size` as few of them as will do, or as free as much as all of them; and how many bytes more than
+        `max_size` are left then."""
         if asked.max_size is None:
-            return chosen
-        stored = await self._catalog.stored_bytes()
+            return chosen, 0
+        wanted = await self._catalog.stored_bytes() - asked.max_size
+        most = await self._freed(chosen)
         low, high = 0, len(chosen)
         while low < high:  # the more go, the less is left
             middle = (low + high) // 2
-            _, freed = await self._catalog.foresee_freed(_keys(chosen[:middle]), self._clock.wall())
-            if stored - freed <= asked.max_size:
+            if await self._freed(chosen[:middle]) >= min(wanted, most):
                 high = middle
             else:
                 low = middle + 1
-        return chosen[:low]
+        return chosen[:low], max(0, wanted - most)
+
+    async def _freed(self, chosen: Sequence[Candidate]) -> int:
+        """How many bytes go with these."""
+        _, size = await self._catalog.foresee_freed(_keys(chosen), self._clock.wall())
+        return size
 
     # --- foreseeing it, and doing it ---------------------------------------------------------------------------
 

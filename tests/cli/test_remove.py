@@ -152,6 +152,15 @@ def test_what_prune_asks_for(api: Scripted, run: Run, words: list[str], changed:
     assert api.last.body == {**BODY, **changed}
 
 
+def test_what_prune_cannot_reach_is_said(api: Scripted, run: Run) -> None:
+    api["POST /prune"] = [{"event": "beyond", "bytes": 7_610_000}, *EVENTS]
+    done = run("prune", "--max-size", "1MB")
+    assert done.stderr == (
+        "7.61MB more than --max-size stay: they belong to what was pushed, is pinned or does not go now\n"
+    )
+    assert done.stdout.endswith("Total reclaimed space: 3.4MB\n")
+
+
 def test_a_dry_run_of_prune(api: Scripted, run: Run) -> None:
     api["POST /prune"] = EVENTS
     done = run("prune", "--dry-run")

@@ -8,10 +8,10 @@ import pytest
 from mirror.cache.rights import SOCKET, Action, Principal, Rights, Role, Rule
 from mirror.errors import RequestInvalid
 from mirror.oci.digest import Digest
-from mirror.oci.names import Reference
+from mirror.oci.names import Reference, Repository
 from mirror.operations.df import Df
 from mirror.operations.images import Page, Totals, Wanted
-from mirror.operations.prune import Event, Prune, Unneeded
+from mirror.operations.prune import Beyond, Event, Prune, Unneeded
 from mirror.operations.remove import Deleted, Freed, Untagged
 from mirror.store.catalog import Catalog
 from mirror.store.protocols import Partial, Proof
@@ -154,6 +154,21 @@ async def test_what_is_chosen(life: Life, asked: dict[str, Any], stays: set[str]
 def _split(name: str) -> tuple[Any, str]:
     reference = Reference.parse(name)
     return reference.repository, str(reference.tag)
+
+
+async def test_what_cannot_be_reached_takes_nothing_in_vain(life: Life) -> None:
+    """Breaks where every image that may go goes, though what is pinned has all of its layers."""
+    await some(life)
+    for number in range(3):
+        await life.catalog.pin(Reference(ALPINE, f"3.{number}", None), "me", 1.0)
+    await life.hold(Repository("docker.io", "library/twin"), "1", "alpine 0", "base")
+    twin = {"docker.io/library/twin:1"}
+    events = await run(life, SOCKET, dry_run=True, max_size=0)
+    assert await pruned(life, max_size=0) == {name for name in NAMES if "alpine" not in name}
+    (beyond,) = [event for event in events if isinstance(event, Beyond)]
+    assert beyond.bytes == await life.catalog.stored_bytes()
+    assert await pruned(life, max_size=0) == set()
+    assert await pruned(life, all=True) == twin
 
 
 async def test_until_goes_by_use(life: Life) -> None:
