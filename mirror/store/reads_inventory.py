@@ -113,8 +113,7 @@ FIND = f"""
         SELECT l.repository, e.parent, {public("e.parent", "1")}
         FROM matched CROSS JOIN edges e ON e.child = matched.id AND e.role = 'config'
         CROSS JOIN links l ON l.blob = e.parent AND l.is_manifest = 1
-        UNION
-        SELECT l.repository, e.parent, w.open AND {public("e.parent", "1")}
+        UNION SELECT l.repository, e.parent, w.open AND {public("e.parent", "1")}
         FROM configured w CROSS JOIN edges e ON e.child = w.id AND e.role = 'manifest'
         CROSS JOIN links l ON l.blob = e.parent AND l.is_manifest = 1 AND (w.open OR l.repository = w.repository)
     ),
@@ -125,15 +124,13 @@ FIND = f"""
     {_ROWS} LIMIT ?5
 """  # noqa: S608 — SQL of our own
 
-# A way up goes on in other repositories while all that it has come through is public: an index that merely names a
-# private manifest must not tell what that has, however far above it is.
+# A way up goes on in other repositories while all that it came through is public: what is private tells of itself there.
 SHARING = f"""
     WITH RECURSIVE
     above (repository, id, open) AS (
         SELECT l.repository, e.parent, {public("e.parent", "1")} FROM blobs c JOIN edges e ON e.child = c.id
         JOIN links l ON l.blob = e.parent AND l.is_manifest = 1 WHERE c.digest = ?1
-        UNION
-        SELECT l.repository, e.parent, w.open AND {public("e.parent", "1")}
+        UNION SELECT l.repository, e.parent, w.open AND {public("e.parent", "1")}
         FROM above w CROSS JOIN edges e ON e.child = w.id
         CROSS JOIN links l ON l.blob = e.parent AND l.is_manifest = 1 AND (w.open OR l.repository = w.repository)
     ),
