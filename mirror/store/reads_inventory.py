@@ -124,7 +124,7 @@ FIND = f"""
     {_ROWS} LIMIT ?5
 """  # noqa: S608 — SQL of our own
 
-# A way up goes on in other repositories while all that it came through is public: what is private tells only of its own.
+# A way up goes on in other repositories while all that it came through is public: no index tells of what is private.
 SHARING = f"""
     WITH RECURSIVE
     above (repository, id, open) AS (
