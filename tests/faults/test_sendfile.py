@@ -17,7 +17,7 @@ from tests.support.fake_registry.content import random_bytes
 from tests.support.mirror import MirrorProcess
 from tests.support.processes import wait_until
 
-SIZE = 5 * MIB + 123
+SIZE = 9 * MIB + 123
 
 
 @dataclass(slots=True)
@@ -62,7 +62,7 @@ async def test_held_blobs_go_by_sendfile_and_nothing_else(count: Count, tmp_path
         count.slices = 0
         reply = await mirror.get(path)
         assert (cached(reply), reply.body == layer) == ("hit", True)
-        assert count.slices == 2  # slices of 4 MiB
+        assert count.slices == 2  # slices of 8 MiB
         part = await mirror.get(path, Range="bytes=1000-3000000")
         assert part.body == layer[1000:3000001]
         assert count.slices == 3
