@@ -34,7 +34,7 @@ def blocked_loop(request: pytest.FixtureRequest) -> Iterator[BlockBuster | None]
         # Coverage guards its own data with a lock, on whatever line of ours it is counting.
         guard.functions["threading.Lock.acquire"].can_block_in("coverage/collector.py", {"lock_data", "unlock_data"})
         for call in ("Connection.execute", "Cursor.fetchone"):  # a few steps down an index: see `mirror/store/reads.py`
-            guard.functions[f"sqlite3.{call}"].can_block_in("mirror/store/reads.py", "at_once")
+            guard.functions[f"sqlite3.{call}"].can_block_in("mirror/store/reads.py", "lookup")
         yield guard
 
 

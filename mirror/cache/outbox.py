@@ -21,7 +21,7 @@ from mirror.oci.digest import Digest
 from mirror.store import forwarding
 from mirror.store.forwarding import LONGEST_WAIT, Queued
 from mirror.store.inventory import View
-from mirror.tasks import Tasks
+from mirror.tasks import Tasks, each
 
 log = logging.getLogger(__name__)
 
@@ -30,6 +30,7 @@ REST = 5.0  # … for which its registry is left alone
 LOOK_EVERY = 5.0  # seconds between two looks at what is due, while something waits
 _IDLE = 60.0  # … and while nothing does: `wake` is what begins
 _LISTED = 1000
+_TOGETHER = 100  # written down together
 _OFFLINE = "this mirror is offline"
 
 
@@ -120,9 +121,8 @@ class Outbox:
 
     async def logged_in(self, registry: str) -> None:
         """This registry has another login: what waits for it is tried at once, also what was refused."""
-        for entry in await self._catalog.queued(_LISTED):
-            if entry.target == registry:
-                await self._catalog.retry_queued(entry.id)
+        mine = [entry.id for entry in await self._catalog.queued(_LISTED) if entry.target == registry]
+        await each(mine, self._catalog.retry_queued, _TOGETHER)
         self._resting.pop(registry, None)
         self.wake()
 

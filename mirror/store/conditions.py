@@ -1,6 +1,6 @@
 """Conditions, in SQL, that reads and commands must judge alike: what may be listed for deletion is what may be deleted.
 
-Each is about rows of the statement around it: the blob `b`, the link `l`.
+Each is about rows of the statement around it: the blob `b`, the link `l`. `above` is a way: tables for a WITH RECURSIVE.
 """
 
 # How `pins` writes the digest of the blob `b`.
@@ -66,6 +66,25 @@ def seen(repository: str, blob: str, is_manifest: str, trusted: str) -> str:
     return f"""
         ({linked(repository, blob, is_manifest, trusted)} OR {public(blob, is_manifest)})
     """
+
+
+def above(edge: str) -> str:
+    """What lies above the manifests `lowest` by such edges, with each repository that holds it. A way up goes on in
+    other repositories while all that it came through is public: no index tells of what is private."""
+    return f"""
+    free (id) AS (
+        SELECT id FROM lowest WHERE {public("lowest.id", "1")}
+        UNION SELECT e.parent FROM free w CROSS JOIN edges e ON e.child = w.id AND {edge}
+        WHERE {public("e.parent", "1")}
+    ),
+    above (repository, id) AS (
+        SELECT l.repository, l.blob FROM lowest w CROSS JOIN links l ON l.blob = w.id AND l.is_manifest = 1
+        UNION SELECT l.repository, l.blob FROM free w CROSS JOIN edges e ON e.child = w.id AND {edge}
+        CROSS JOIN links l ON l.blob = e.parent AND l.is_manifest = 1
+        UNION SELECT l.repository, l.blob FROM above w CROSS JOIN edges e ON e.child = w.id AND {edge}
+        CROSS JOIN links l ON l.repository = w.repository AND l.blob = e.parent AND l.is_manifest = 1
+    )
+"""  # noqa: S608 — SQL of our own
 
 
 # Whether something still needs the blob `b` (design.md §6, "Roots"; `Deletion.begin_delete`). A manifest that is linked

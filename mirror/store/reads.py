@@ -17,13 +17,14 @@ from typing import Any, TypeVar
 import aiosqlite
 
 from mirror.errors import StoreFailed
-from mirror.store.conditions import linked
-from mirror.store.writer import failure
+from mirror.store.conditions import linked, public
+from mirror.store.writer import failure, is_busy
 
 Folded = TypeVar("Folded")
 Row = Sequence[Any]
 
 _CONNECTIONS = 2
+_PATIENCE_S = 5.0
 _TURN = 32  # lookups on the event loop, after which others have their turn: a millisecond
 _LOOKUP_CACHE = 8 << 10  # KiB of the database that lookups on the event loop keep at hand
 _REPORT_CACHE = 64 << 10  # KiB that a report's connection may keep of the database while it runs
@@ -38,8 +39,7 @@ def _holding(*, is_manifest: bool) -> str:
     return f"""
     SELECT b.size, b.location,
            l.linked_at, l.anonymous_at, l.credentials_at, l.pushed_at,
-           EXISTS (SELECT 1 FROM links p
-                   WHERE p.blob = b.id AND p.is_manifest = {int(is_manifest)} AND p.anonymous_at IS NOT NULL)
+           {public("b.id", str(int(is_manifest)))}
     FROM blobs b
     LEFT JOIN repositories r ON r.registry = ?1 AND r.path = ?2
     LEFT JOIN links l ON l.repository = r.id AND l.blob = b.id AND l.is_manifest = {int(is_manifest)}
@@ -157,7 +157,7 @@ class Readers:
     async def start(self) -> None:
         """Open them. The database exists and is in WAL mode by now. Raises as `all` does; then `close`."""
         try:
-            self._here = await asyncio.to_thread(self._connect, _LOOKUP_CACHE)
+            self._here = await asyncio.to_thread(self._connect, _LOOKUP_CACHE, patience=0)
             for _ in range(_CONNECTIONS):
                 connection = await aiosqlite.connect(self._path, isolation_level=None, cached_statements=64)
                 self._connections.append(connection)
@@ -168,19 +168,18 @@ class Readers:
             raise failure(self._path, error) from error
 
     async def lookup(self, sql: str, *parameters: object) -> Sequence[Any] | None:
-        """`at_once`; who asks a thousand times gives others their turn meanwhile."""
+        """The first row, or None, of a SELECT that is a few steps down an index, whatever is held: on the event loop.
+        Who asks a thousand times gives others their turn meanwhile. Raises as `all`."""
         self._lookups += 1
         if self._lookups % _TURN == 0:
             await asyncio.sleep(0)
-        return self.at_once(sql, *parameters)
-
-    def at_once(self, sql: str, *parameters: object) -> Sequence[Any] | None:
-        """The first row, or None, of a SELECT that is a few steps down an index, whatever is held. Raises as `all`."""
         if self._here is None:
             raise StoreFailed("the catalog is closed")
         try:
             found: Sequence[Any] | None = self._here.execute(sql, parameters).fetchone()
         except sqlite3.Error as error:
+            if is_busy(error):  # another program's lock: a thread can wait for it
+                return await self.one(sql, *parameters)
             raise failure(self._path, error) from error
         return found
 
@@ -230,8 +229,9 @@ class Readers:
         for connection in connections:
             await connection.close()
 
-    def _connect(self, cache: int) -> sqlite3.Connection:
-        connection = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)  # opened on a thread
+    def _connect(self, cache: int, *, patience: float = _PATIENCE_S) -> sqlite3.Connection:
+        """For any thread, one at a time. `patience`: seconds to wait for another program's lock."""
+        connection = sqlite3.connect(self._path, isolation_level=None, timeout=patience, check_same_thread=False)
         connection.execute("PRAGMA query_only = ON")
         connection.execute("PRAGMA wal_autocheckpoint = 0")
         connection.execute(f"PRAGMA cache_size = -{cache}")

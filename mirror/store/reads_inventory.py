@@ -7,7 +7,7 @@ the same.
 from collections.abc import Iterable
 
 from mirror.oci.digest import Digest
-from mirror.store.conditions import AWAITED, DIGEST_TEXT, EVICTABLE, HAS_TAG, IS_CHILD, NEEDED, public, seen
+from mirror.store.conditions import AWAITED, DIGEST_TEXT, EVICTABLE, HAS_TAG, IS_CHILD, NEEDED, above, seen
 
 
 def packed(digests: Iterable[Digest]) -> bytes:
@@ -102,39 +102,27 @@ _ROWS = f"""
     ORDER BY 15, 1, 2, 3, 11, 4
 """  # noqa: S608 — SQL of our own
 
-# Digests from ?1 to ?2, or from ?3 to ?4. What lies above a config is asked of each repository, as in `SHARING`.
+# Digests from ?1 to ?2, or from ?3 to ?4.
 FIND = f"""
     WITH RECURSIVE
     matched (id) AS MATERIALIZED (
         SELECT id FROM blobs WHERE digest BETWEEN ?1 AND ?2
         UNION ALL SELECT id FROM blobs WHERE digest BETWEEN ?3 AND ?4
     ),
-    configured (repository, id, open) AS (
-        SELECT l.repository, e.parent, {public("e.parent", "1")}
-        FROM matched CROSS JOIN edges e ON e.child = matched.id AND e.role = 'config'
-        CROSS JOIN links l ON l.blob = e.parent AND l.is_manifest = 1
-        UNION SELECT l.repository, e.parent, w.open AND {public("e.parent", "1")}
-        FROM configured w CROSS JOIN edges e ON e.child = w.id AND e.role = 'manifest'
-        CROSS JOIN links l ON l.blob = e.parent AND l.is_manifest = 1 AND (w.open OR l.repository = w.repository)
-    ),
+    lowest (id) AS (SELECT e.parent FROM matched CROSS JOIN edges e ON e.child = matched.id AND e.role = 'config'),
+    {above("e.role = 'manifest'")},
     wanted (repository, id, direct) AS MATERIALIZED (
         SELECT l.repository, l.blob, 1 FROM matched CROSS JOIN links l ON l.blob = matched.id AND l.is_manifest = 1
-        UNION ALL SELECT DISTINCT repository, id, 0 FROM configured WHERE id NOT IN matched
+        UNION ALL SELECT repository, id, 0 FROM above WHERE id NOT IN matched
     )
     {_ROWS} LIMIT ?5
 """  # noqa: S608 — SQL of our own
 
-# A way up goes on in other repositories while all that it came through is public: no index tells of what is private.
 SHARING = f"""
     WITH RECURSIVE
-    above (repository, id, open) AS (
-        SELECT l.repository, e.parent, {public("e.parent", "1")} FROM blobs c JOIN edges e ON e.child = c.id
-        JOIN links l ON l.blob = e.parent AND l.is_manifest = 1 WHERE c.digest = ?1
-        UNION SELECT l.repository, e.parent, w.open AND {public("e.parent", "1")}
-        FROM above w CROSS JOIN edges e ON e.child = w.id
-        CROSS JOIN links l ON l.blob = e.parent AND l.is_manifest = 1 AND (w.open OR l.repository = w.repository)
-    ),
-    wanted (repository, id, direct) AS MATERIALIZED (SELECT DISTINCT repository, id, 0 FROM above)
+    lowest (id) AS (SELECT e.parent FROM blobs c JOIN edges e ON e.child = c.id WHERE c.digest = ?1),
+    {above("true")},
+    wanted (repository, id, direct) AS MATERIALIZED (SELECT repository, id, 0 FROM above)
     {_ROWS} LIMIT ?2
 """  # noqa: S608 — SQL of our own
 

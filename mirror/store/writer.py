@@ -51,6 +51,11 @@ def is_corrupt(error: BaseException) -> bool:
     return isinstance(error, sqlite3.Error) and _code(error) in _CORRUPT
 
 
+def is_busy(error: sqlite3.Error) -> bool:
+    """Whether another program's lock was in the way."""
+    return _code(error) == sqlite3.SQLITE_BUSY
+
+
 def failure(path: Path, error: sqlite3.Error) -> MirrorError:
     """What a caller is told of SQLite's error."""
     if is_corrupt(error):

@@ -93,10 +93,10 @@ async def test_one_is_the_first_or_none(readers: Readers) -> None:
 
 
 async def test_a_lookup_is_answered_on_the_loop(readers: Readers) -> None:
-    assert readers.at_once("SELECT ?1 UNION SELECT ?2", 1, 2) == (1,)
-    assert readers.at_once("SELECT 1 WHERE 0") is None
+    assert await readers.lookup("SELECT ?1 UNION SELECT ?2", 1, 2) == (1,)
+    assert await readers.lookup("SELECT 1 WHERE 0") is None
     with pytest.raises(StoreFailed, match="readonly"):
-        readers.at_once("INSERT INTO meta VALUES ('x', 'y')")
+        await readers.lookup("INSERT INTO meta VALUES ('x', 'y')")
 
 
 async def test_a_lookup_sees_what_was_written_and_waits_for_no_writer(readers: Readers, path: Path) -> None:
@@ -104,9 +104,30 @@ async def test_a_lookup_sees_what_was_written_and_waits_for_no_writer(readers: R
     with closing(sqlite3.connect(path, isolation_level=None)) as writer:
         writer.execute("BEGIN IMMEDIATE")
         writer.execute("INSERT INTO meta VALUES ('a', 'b')")
-        assert readers.at_once(value) is None
+        assert await readers.lookup(value) is None
         writer.execute("COMMIT")
-        assert readers.at_once(value) == ("b",)
+        assert await readers.lookup(value) == ("b",)
+
+
+async def test_a_lookup_waits_for_another_programs_lock_on_a_thread(
+    readers: Readers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Breaks where it waits on the event loop, or gives up at once."""
+
+    class Locked:
+        def execute(self, *_: object) -> None:
+            error = sqlite3.OperationalError("database is locked")
+            error.sqlite_errorcode = sqlite3.SQLITE_BUSY_RECOVERY  # as all that SQLite calls extended
+            raise error
+
+        def close(self) -> None:
+            pass
+
+    assert readers._here is not None
+    assert readers._here.execute("PRAGMA busy_timeout").fetchone() == (0,)
+    with closing(readers._here):
+        monkeypatch.setattr(readers, "_here", Locked())
+    assert await readers.lookup("SELECT ?1", 7) == (7,)
 
 
 async def test_who_asks_a_thousand_times_gives_others_their_turn(readers: Readers) -> None:
@@ -134,7 +155,7 @@ async def test_closed_readers_say_so(path: Path) -> None:
     with pytest.raises(StoreFailed, match="closed"):
         await readers.all("SELECT 1")
     with pytest.raises(StoreFailed, match="closed"):
-        readers.at_once("SELECT 1")
+        await readers.lookup("SELECT 1")
 
 
 async def test_damage_found_by_a_reader_is_named(readers: Readers, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,7 +33,7 @@ FROM_COMMANDS = {
 }
 
 # What a statement makes itself; and tables walked on purpose, in the order of an index.
-MADE = r"SCAN (w|cut|wanted|up|matched|configured|above|root|below|counted|c|SUBQUERY \d+|CONSTANT ROW)\b"
+MADE = r"SCAN (w|cut|wanted|up|matched|lowest|free|above|root|below|counted|c|SUBQUERY \d+|CONSTANT ROW)\b"
 WALKED = {
     "EDGES_SEEN": {"SCAN j VIRTUAL TABLE INDEX 1:"},  # what was asked for
     "PINS": {"SCAN r", "SCAN p"},  # people set them, one by one
