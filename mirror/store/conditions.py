@@ -1,6 +1,6 @@
 """Conditions, in SQL, that reads and commands must judge alike: what may be listed for deletion is what may be deleted.
 
-Each is about rows of the statement around it: the blob `b`, the link `l`. `above` is a way: tables for a WITH RECURSIVE.
+Each is about rows of the statement around it: the blob `b`, the link `l`. `above` is a way: tables of a recursive WITH.
 """
 
 # How `pins` writes the digest of the blob `b`.
