@@ -79,8 +79,8 @@ class Ownership:
         return path in self._names
 
     def declares(self, path: str) -> bool:
-        """Whether the operator lists this name in `own`."""
-        return self._declared(Repository(LOCAL, path))
+        """Whether the operator lists this name in `own`, and it may be."""
+        return not path.startswith(_LIBRARY) and self._declared(Repository(LOCAL, path))
 
     def hidden(self, path: str) -> Repository:
         """What a request without a registry means by this path while the name is not own."""
@@ -96,7 +96,7 @@ class Ownership:
             return own
         if path.startswith(_LIBRARY):
             raise Denied(f"{path}: library/ is the default registry's, and never a name of this mirror's own")
-        if self._policy.offline or self._declared(own):
+        if self._policy.offline or self.declares(path):
             return own
         public = self.hidden(path)
         try:

@@ -158,6 +158,8 @@ class Prune:
         if asked.max_size is None:
             return chosen, 0
         wanted = await self._catalog.stored_bytes() - asked.max_size
+        if wanted <= 0:
+            return [], 0
         most = await self._freed(chosen)
         low, high = 0, len(chosen)
         while low < high:  # the more go, the less is left

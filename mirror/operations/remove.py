@@ -29,7 +29,7 @@ _ATTESTED = "vnd.docker.reference.digest"  # BuildKit: which image of the index 
 _MOST = 1000  # names of one manifest that are looked at
 
 
-class Catalog(protocols.Tags, inventory.Images, inventory.Lifecycle, Protocol):
+class Catalog(protocols.Links, protocols.Tags, inventory.Images, inventory.Lifecycle, Protocol):
     """The parts of the catalog that this verb uses."""
 
 
@@ -206,7 +206,8 @@ class Remove:
         home = row.repository
         if child.manifest == row.manifest:
             return [_Removal(home, row.tag if row.tag is not None else row.manifest)]
-        if await self._manifests.held(home, child.manifest) is None:
+        holding = await self._catalog.holding(home, child.manifest, is_manifest=True)
+        if holding is None or holding.link is None:
             return []  # shown, since anybody may read it elsewhere: here there is nothing to take away
         digests = [child.manifest, *await self._attestations(row, child.manifest)]
         if not force:

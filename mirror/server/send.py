@@ -22,9 +22,8 @@ from mirror.store.protocols import BlobReader
 
 log = logging.getLogger(__name__)
 
-SLICE = (
-    8 * 1024 * 1024
-)  # bytes of one sendfile call, after which others have their turn: a millisecond, where nobody is slow
+#: Bytes of one sendfile call, after which others have their turn: a millisecond, where the receiver takes all at once.
+SLICE = 8 * 1024 * 1024
 CHUNK = 256 * 1024  # bytes of one write, where there is no descriptor
 
 

@@ -28,6 +28,7 @@ Listening = Callable[[], set[tuple[str, int]]]
 
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 _LOW_32 = 0xFFFFFFFF
+_LONGEST_ADDRESS = 100  # characters, its brackets and zone included: nothing longer is remembered
 
 refusals: ContextVar[list[AddressRefused] | None] = ContextVar("refusals", default=None)
 """Where the factory leaves its refusals for the request that runs into them: of several attempts at once, the
@@ -107,9 +108,13 @@ class Guard:
         return False
 
 
-@lru_cache(4096)
 def parse_address(host: str) -> IPAddress | None:
     """An IP address without brackets or zone; one of IPv4 inside IPv6 as what it reaches. None for a name."""
+    return _parsed(host) if len(host) <= _LONGEST_ADDRESS else None
+
+
+@lru_cache(4096)
+def _parsed(host: str) -> IPAddress | None:
     try:
         address = ipaddress.ip_address(host.strip("[]").partition("%")[0])
     except ValueError:

@@ -382,6 +382,16 @@ async def test_a_platform_that_was_removed_is_not_there_any_more(life: Life) -> 
     assert exit_code == 4
 
 
+async def test_a_platform_whose_manifest_is_rotten_goes(life: Life) -> None:
+    """Breaks where what cannot be read is taken for what is not here."""
+    await life.hold_index(ALPINE, "3.20", ["one"], ["two"])
+    two = image("two").descriptor.digest
+    life.store.blobs[f"memory/{two}"] = b"rotten"
+    life.manifests.forget_all({ALPINE})
+    events = await life.remove("alpine:3.20", platforms=("linux/a1",))
+    assert untagged(events) == [f"docker.io/library/alpine@{two}"]
+
+
 async def test_a_platform_that_is_only_elsewhere(life: Life) -> None:
     """Shown, since anybody may read it there. Breaks where it is said to be untagged, and stays."""
     await life.hold(NGINX, "1", "one")

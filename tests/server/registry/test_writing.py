@@ -575,6 +575,8 @@ async def test_library_is_never_own(scene: Scene, name: str) -> None:
         await scene.ask(f"PUT /v2/{name}/manifests/1", image()),
     ):
         assert "library/" in refused(answer, 403, "DENIED")
+    scene.hub.add_blob(name, LAYER)
+    assert (await scene.ask(f"HEAD /v2/{name}/blobs/{digest_of(LAYER)}")).status == 200  # nor asked about as such
 
 
 @pytest.mark.parametrize("name", ["alpine", "team/many"])
